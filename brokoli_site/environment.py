@@ -1,0 +1,168 @@
+"""Every setting that comes from the environment: its name, its default, what it means, and how it is read.
+
+`docs/configuration.md` shows the same table and a test keeps the two equal. A value that cannot be used raises
+`ImproperlyConfigured` with one sentence that names the variable, the value and what is accepted.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import environ
+import psutil
+from django.core.exceptions import ImproperlyConfigured
+
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KIB|MIB|GIB|TIB)?\s*$", re.IGNORECASE)
+_UNITS = {"": 1, "B": 1} | {f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)} | {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable. `default` is what the table shows; `read` turns the text into the value."""
+
+    name: str
+    default: str
+    help: str
+    read: Callable[[str, "Mapping[str, Any]"], Any]
+
+
+def available_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or its control group's where that is less."""
+    total = int(psutil.virtual_memory().total)
+    for limit in _CGROUP_LIMITS:
+        try:
+            text = limit.read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            total = min(total, int(text))
+    return total
+
+
+def _integer(low: int, high: int) -> Callable[[str, Mapping[str, Any]], int]:
+    def read(text: str, _: Mapping[str, Any]) -> int:
+        if not re.fullmatch(r"\d{1,12}", text.strip()) or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _choice(*choices: str) -> Callable[[str, Mapping[str, Any]], str]:
+    def read(text: str, _: Mapping[str, Any]) -> str:
+        if text not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return text
+
+    return read
+
+
+def _boolean(text: str, _: Mapping[str, Any]) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.strip().lower() not in known:
+        raise ValueError("true or false")
+    return known[text.strip().lower()]
+
+
+def _size(text: str, _: Mapping[str, Any]) -> int:
+    """Bytes, from `2GB`, `512MiB` or `50%` (of the memory that this process may use)."""
+    percent = re.fullmatch(r"\s*(\d{1,3})\s*%\s*", text)
+    if percent and 1 <= int(percent[1]) <= 100:
+        return available_memory() * int(percent[1]) // 100
+    match = _SIZE.match(text)
+    size = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
+    if size < 128 * 1024**2:
+        raise ValueError("a size of 128MiB or more, such as 2GB, or a share of the memory, such as 50%")
+    return size
+
+
+def _optional_size(text: str, known: Mapping[str, Any]) -> int | None:
+    return _size(text, known) if text.strip() else None
+
+
+def _path(text: str, _: Mapping[str, Any]) -> Path:
+    if not text.strip() or "\0" in text:
+        raise ValueError("the path of a folder")
+    return Path(text).expanduser().absolute()
+
+
+def _artifacts(text: str, known: Mapping[str, Any]) -> Path:
+    if re.match(r"^[a-z][a-z0-9+.-]*://", text) and not text.startswith("file://"):
+        raise ValueError("the path of a local folder (object storage is not supported by this version)")
+    return _path(text.removeprefix("file://"), known) if text else Path(known["BROKOLI_HOME"]) / "artifacts"
+
+
+def _folders(text: str, known: Mapping[str, Any]) -> tuple[Path, ...]:
+    if not text:
+        return (Path(known["BROKOLI_HOME"]) / "data",)
+    return tuple(_path(part, known) for part in text.split(os.pathsep) if part)
+
+
+def _database(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    if not text:
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(Path(known["BROKOLI_HOME"]) / "brokoli.sqlite3")}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # django-environ only warns of an engine that it does not know
+            config = dict(environ.Env.db_url_config(text))
+    except (ValueError, KeyError, UserWarning, ImproperlyConfigured) as error:
+        raise ValueError("sqlite:///path/to/file or postgres://user:password@host:5432/name") from error
+    if config.get("ENGINE") not in ("django.db.backends.sqlite3", "django.db.backends.postgresql") or not config.get("NAME"):
+        raise ValueError("sqlite:///path/to/file or postgres://user:password@host:5432/name")
+    return config
+
+
+def _names(text: str, _: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _text(text: str, _: Mapping[str, Any]) -> str:
+    return text
+
+
+VARIABLES = (
+    Variable("BROKOLI_HOME", "./var", "Folder of everything that Brokoli keeps: database, artifacts, keys, data.", _path),
+    Variable("DATABASE_URL", "", "`sqlite:///…` or `postgres://user:password@host:5432/name`. Empty: SQLite in `BROKOLI_HOME`.", _database),
+    Variable("BROKOLI_ARTIFACTS", "", "Folder of the node outputs. Empty: `BROKOLI_HOME/artifacts`.", _artifacts),
+    Variable(
+        "BROKOLI_DATA_DIRS",
+        "",
+        "Folders that file nodes may read and write, separated by `:`; relative paths start at the first. Empty: `BROKOLI_HOME/data`.",
+        _folders,
+    ),
+    Variable("BROKOLI_SECRET_KEY", "", "Key that signs sessions, 32 characters or more. Empty: made once, kept in `BROKOLI_HOME/keys`.", _text),
+    Variable("BROKOLI_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]", "Host names that the server answers to, separated by commas.", _names),
+    Variable("BROKOLI_TRUSTED_ORIGINS", "", "Origins (`https://host`) that may send forms when a proxy ends TLS, separated by commas.", _names),
+    Variable("BROKOLI_BIND", "127.0.0.1", "Address that the server listens on; `serve --host` sets it.", _text),
+    Variable("BROKOLI_DEBUG", "false", "Django's debug mode. Never on a server that others reach.", _boolean),
+    Variable("BROKOLI_WORKER_CONCURRENCY", "4", "Runs that one worker executes at the same time.", _integer(1, 256)),
+    Variable("BROKOLI_NODE_CONCURRENCY", "4", "Nodes of one run that execute at the same time.", _integer(1, 64)),
+    Variable("BROKOLI_MEMORY_LIMIT", "50%", "Memory that the data engine of one worker may use before it spills to disk: `2GB`, `50%`.", _size),
+    Variable("BROKOLI_SPILL_LIMIT", "", "Disk space that one run may spill. Empty: what is free.", _optional_size),
+    Variable("BROKOLI_THREADS", "0", "Threads of the data engine of one run. 0: one a processor.", _integer(0, 1024)),
+    Variable("BROKOLI_LEASE_SECONDS", "15", "Seconds without a heartbeat after which a worker's runs go to another.", _integer(2, 3600)),
+    Variable("BROKOLI_MAX_DEATHS", "3", "Workers that a run may lose before it fails.", _integer(1, 100)),
+    Variable("BROKOLI_DRAIN_SECONDS", "30", "Seconds that running nodes get to finish when a worker is told to stop.", _integer(0, 86400)),
+    Variable("BROKOLI_DISABLED_NODE_TYPES", "bash", "Node types that are refused, separated by commas.", _names),
+    Variable("BROKOLI_LOG_LEVEL", "INFO", "Least level that the processes log.", _choice("DEBUG", "INFO", "WARNING", "ERROR")),
+    Variable("BROKOLI_LOG_FORMAT", "console", "`console` for people, `json` for machines.", _choice("console", "json")),
+)
+
+
+def load(source: Mapping[str, str]) -> dict[str, Any]:
+    """All settings by variable name. Errors: `ImproperlyConfigured` naming the first value that cannot be used."""
+    values: dict[str, Any] = {}
+    for variable in VARIABLES:
+        text = source.get(variable.name, "") or variable.default
+        try:
+            values[variable.name] = variable.read(text, values)
+        except ValueError as error:
+            # The URL of a database carries a password; the message must not.
+            shown = "the value given" if variable.name in ("DATABASE_URL", "BROKOLI_SECRET_KEY") else repr(text)
+            raise ImproperlyConfigured(f"{variable.name}: {shown} cannot be used; expected {error}.") from error
+    return values

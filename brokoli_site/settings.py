@@ -1,0 +1,192 @@
+"""Django settings. Everything that an operator may change comes from the environment: see `environment.py`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import structlog
+from django.core.exceptions import ImproperlyConfigured
+
+from brokoli_site import environment
+from brokoli_site.common.keys import secret_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+_env = environment.load(os.environ)
+
+# --- Brokoli's own ------------------------------------------------------------------------------------------------
+HOME: Path = _env["BROKOLI_HOME"]
+ARTIFACTS: Path = _env["BROKOLI_ARTIFACTS"]
+DATA_DIRS: tuple[Path, ...] = _env["BROKOLI_DATA_DIRS"]
+BIND: str = _env["BROKOLI_BIND"]
+WORKER_CONCURRENCY: int = _env["BROKOLI_WORKER_CONCURRENCY"]
+NODE_CONCURRENCY: int = _env["BROKOLI_NODE_CONCURRENCY"]
+MEMORY_LIMIT: int = _env["BROKOLI_MEMORY_LIMIT"]
+SPILL_LIMIT: int | None = _env["BROKOLI_SPILL_LIMIT"]
+ENGINE_THREADS: int = _env["BROKOLI_THREADS"] or os.cpu_count() or 1
+LEASE_SECONDS: int = _env["BROKOLI_LEASE_SECONDS"]
+MAX_DEATHS: int = _env["BROKOLI_MAX_DEATHS"]
+DRAIN_SECONDS: int = _env["BROKOLI_DRAIN_SECONDS"]
+DISABLED_NODE_TYPES: tuple[str, ...] = _env["BROKOLI_DISABLED_NODE_TYPES"]
+MAX_BODY_BYTES = 1024 * 1024
+MAX_PIPELINE_BYTES = 5 * 1024 * 1024
+
+# --- Django -------------------------------------------------------------------------------------------------------
+DEBUG: bool = _env["BROKOLI_DEBUG"]
+SECRET_KEY = secret_key(_env["BROKOLI_SECRET_KEY"], HOME)
+ALLOWED_HOSTS = list(_env["BROKOLI_ALLOWED_HOSTS"])
+CSRF_TRUSTED_ORIGINS = list(_env["BROKOLI_TRUSTED_ORIGINS"])
+ROOT_URLCONF = "brokoli_site.urls"
+ASGI_APPLICATION = "brokoli_site.asgi.application"
+APPEND_SLASH = False
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_PIPELINE_BYTES
+
+# `runs` stands before `channels`, whose `runworker` command ours replaces.
+INSTALLED_APPS = [
+    "runs",
+    "pipelines",
+    "system",
+    "daphne",
+    "channels",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_crontab",
+    "django_filters",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "drf_standardized_errors",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "brokoli_site.common.local_mode.LocalModeMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+
+
+def _database(config: dict[str, Any]) -> dict[str, Any]:
+    """The connection for many processes: SQLite takes its write lock at BEGIN and waits; PostgreSQL checks idle connections."""
+    if config["ENGINE"].endswith("sqlite3"):
+        options = {
+            # A transaction that reads first and writes later cannot wait for the lock in WAL mode: it fails at once
+            # with SQLITE_BUSY. Taking the lock at BEGIN makes every writer queue for `timeout` seconds instead.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            # FULL: a run that was accepted survives a power cut, not only a crash of the process.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA mmap_size=134217728; PRAGMA cache_size=-32000;",
+        }
+        # In-memory tests would hide every lock, so the test database is a file too.
+        return config | {"OPTIONS": options, "CONN_MAX_AGE": None, "TEST": {"NAME": str(Path(config["NAME"]).parent / "test.sqlite3")}}
+    return config | {"OPTIONS": {"connect_timeout": 5, "application_name": "brokoli"}, "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+
+
+DATABASES = {"default": _database(_env["DATABASE_URL"])}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = HOME / "static"
+# Finders serve straight from the packages, so that a fresh machine needs no collectstatic.
+WHITENOISE_USE_FINDERS = True
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "brokoli_site.common.local_mode.LocalModeAuthentication",
+        "rest_framework.authentication.BasicAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["brokoli_site.common.permissions.RequiredPermission"],
+    "DEFAULT_PARSER_CLASSES": ["brokoli_site.common.json.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["brokoli_site.common.json.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "brokoli_site.common.problems.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "Brokoli",
+    "DESCRIPTION": "Self-hosted orchestrator for data pipelines.",
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+CRONJOBS: list[tuple[str, str]] = []
+
+_LEVEL: str = _env["BROKOLI_LOG_LEVEL"]
+_processors: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+]
+_renderer: Any = (
+    structlog.processors.JSONRenderer() if _env["BROKOLI_LOG_FORMAT"] == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+)
+structlog.configure(
+    processors=[*_processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "structured": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "foreign_pre_chain": _processors,
+            "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer],
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+    "root": {"handlers": ["stderr"], "level": _LEVEL},
+    "loggers": {
+        "django.server": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+        "daphne": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+        "sqlglot": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
+    },
+}
+
+if not HOME.parent.exists():
+    raise ImproperlyConfigured(f"BROKOLI_HOME: the folder {HOME.parent} does not exist; create it or name another.")

@@ -1,0 +1,79 @@
+"""Pipelines and their immutable versions."""
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from brokoli_site.common.ids import new_id
+
+
+class PipelineQuerySet(models.QuerySet["Pipeline"]):
+    def live(self) -> "PipelineQuerySet":
+        """Those that have not been deleted."""
+        return self.filter(deleted_at__isnull=True)
+
+
+class Pipeline(models.Model):
+    """A named DAG. What it does is in its versions; the columns here are copies of the current one's, for listing and search."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    pipeline_id = models.SlugField(max_length=100, help_text="Readable name for programs, unique among the pipelines that exist.")
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True, default="")
+    enabled = models.BooleanField(default=True)
+    schedule = models.CharField(max_length=200, blank=True, default="")
+    schedule_timezone = models.CharField(max_length=64, blank=True, default="UTC")
+    tags = models.JSONField(default=list)
+    version = models.PositiveIntegerField(default=1, help_text="Number of the current version.")
+    node_count = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    # A deleted pipeline keeps its runs until they are purged: history that somebody looked at does not vanish under them.
+    deleted_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[PipelineQuerySet] = PipelineQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        constraints = (models.UniqueConstraint(fields=["pipeline_id"], condition=Q(deleted_at__isnull=True), name="pipeline_slug_unique"),)
+        indexes = (
+            models.Index(fields=["-created_at", "-id"], condition=Q(deleted_at__isnull=True), name="pipeline_live_newest"),
+            models.Index(fields=["name"], name="pipeline_name"),
+        )
+        # Rights are named as the API names them: `pipelines.run` is Django's app label and codename.
+        permissions = (
+            ("view", "Can see pipelines"),
+            ("create", "Can create pipelines"),
+            ("edit", "Can change pipelines"),
+            ("delete", "Can delete pipelines"),
+            ("run", "Can run pipelines"),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PipelineVersion(models.Model):
+    """One saved state of a pipeline, never changed afterwards. `document` is the whole definition, unknown keys included."""
+
+    id = models.BigAutoField(primary_key=True)
+    pipeline = models.ForeignKey(Pipeline, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    document = models.JSONField()
+    comment = models.CharField(max_length=200, blank=True, default="")
+    created_at = models.DateTimeField()
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+
+    class Meta:
+        ordering = ("-number",)
+        constraints = (models.UniqueConstraint(fields=["pipeline", "number"], name="pipeline_version_unique"),)
+
+    def __str__(self) -> str:
+        return f"{self.pipeline_id} v{self.number}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.pk is not None and not kwargs.get("force_insert"):
+            raise TypeError("a pipeline version is immutable; save a new one")
+        super().save(*args, **kwargs)

@@ -1,0 +1,214 @@
+"""What a node type is: its config, what can be known of it before it runs, and how it runs. No database of ours.
+
+A node type is one class in one module plus one line in `registry.py`. The engine (in `runs`) gives it a `NodeContext` and
+takes its `Result`; the node never writes its own output, status or log rows.
+"""
+
+import datetime as dt
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import duckdb
+from pydantic import BaseModel, ConfigDict
+
+from brokoli_site.common.errors import NodeCancelled, NodeTimeout
+from pipelines.spec import NodeSpec, Problem
+
+Category = Literal["source", "transform", "quality", "sink", "control"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a data set; `type` as DuckDB names it (`BIGINT`, `VARCHAR`, `DECIMAL(18,3)`, …)."""
+
+    name: str
+    type: str
+
+
+# The columns of a data set in order, or None where they are known only when the node runs.
+Schema = tuple[Column, ...]
+
+
+class NodeConfig(BaseModel):
+    """Base of the config models. Unknown keys are kept (a document gives back what it was given) and reported as warnings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, str_strip_whitespace=False)
+
+
+class NodeLogger(Protocol):
+    """Where a node writes the lines that people read. Each is one log entry."""
+
+    def info(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def error(self, message: str) -> None: ...
+    def progress(self, fraction: float, message: str = "") -> None:
+        """How much is done, 0.0 to 1.0."""
+
+
+class Stop:
+    """Tells a node to stop: its run was cancelled by force, or its time is up. `on_stop` runs once, from the thread that stops it."""
+
+    def __init__(self, timeout_seconds: float | None = None) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+        self._reason: NodeCancelled | NodeTimeout | None = None
+        self.deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        self.timeout_seconds = timeout_seconds
+
+    def stop(self, reason: NodeCancelled | NodeTimeout) -> None:
+        """Ask the node to end; the first reason stands."""
+        with self._lock:
+            if self._reason is not None:
+                return
+            self._reason = reason
+            self._event.set()
+            callbacks = tuple(self._callbacks)
+        for callback in callbacks:
+            callback()
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the node is told to stop; at once if it already was."""
+        with self._lock:
+            self._callbacks.append(callback)
+            stopped = self._reason is not None
+        if stopped:
+            callback()
+
+    @property
+    def reason(self) -> NodeCancelled | NodeTimeout | None:
+        return self._reason
+
+    def check(self) -> None:
+        """Errors: the reason, once the node was told to stop. Call it between pieces of long work."""
+        if self._reason is not None:
+            raise self._reason
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, but not past the stop; True when told to stop."""
+        return self._event.wait(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a node: the name of the view that holds it on the node's connection, and what is known of it."""
+
+    node_id: str
+    name: str  # name of the upstream node, as people wrote it
+    view: str  # quoted by whoever builds SQL: `"input"`, `"input_2"`, …
+    schema: Schema
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a node may know of the run that it is part of."""
+
+    run_id: str
+    pipeline_id: str
+    pipeline_name: str
+    params: Mapping[str, Any]
+    logical_date: dt.date | None = None
+    started_at: dt.datetime | None = None
+
+
+class FileAccess(Protocol):
+    """The data folders, by resolved real path. The only way for a node to reach a file."""
+
+    def resolve_read(self, path: str) -> Sequence[Path]:
+        """The existing files that `path` (a glob is allowed) names, sorted. Errors: `NodeError` naming `path`, never a host path."""
+
+    def resolve_write(self, path: str) -> Path:
+        """Where to write; its parent exists afterwards. Errors: `NodeError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """All that a node gets. `connection` already has a view for each input and can read nothing else but what `trusted` says."""
+
+    node: NodeSpec
+    config: Any  # the node type's Config, resolved and validated
+    inputs: tuple[Input, ...]
+    connection: duckdb.DuckDBPyConnection
+    files: FileAccess
+    log: NodeLogger
+    stop: Stop
+    run: RunFacts
+    scratch: Path  # a folder of this node's own, removed afterwards
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The output is what this single SELECT gives on the node's connection. `parameters` are bound by the engine.
+
+    `after` runs once the output is written, on the same connection, for what is cheaper to log when it is known (may be None).
+    """
+
+    sql: str
+    parameters: Mapping[str, Any] | Sequence[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PassThrough:
+    """The output is the input, unchanged: the engine registers the same artifact again and copies nothing."""
+
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A sink wrote this many rows to where its config says; its output, for showing, is its input."""
+
+    row_count: int
+
+
+Result = Query | PassThrough | Written
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """How many inputs a node takes. `most` None means any number."""
+
+    least: int
+    most: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What is known of a node before it runs: what is wrong with it, and the columns that it will produce (None: unknown)."""
+
+    problems: tuple[Problem, ...] = ()
+    schema: Schema | None = None
+
+
+class NodeType(ABC):
+    """A kind of node. Instances hold no state: one object serves all threads."""
+
+    name: ClassVar[str]  # as documents write it: `source_file`
+    label: ClassVar[str]
+    category: ClassVar[Category]
+    help: ClassVar[str]
+    ports: ClassVar[Ports]
+    Config: ClassVar[type[NodeConfig]]
+    # Trusted nodes run on the worker's own data session and may reach files through `files`; their SQL is built by us alone.
+    # All others run in the run's sandbox, which can read its inputs and nothing else.
+    trusted: ClassVar[bool] = False
+    # Config keys (first level) whose texts hold SQL: `${…}` in them becomes a bound literal, never text. See `references.py`.
+    sql_keys: ClassVar[frozenset[str]] = frozenset()
+
+    def normalise(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The config with aliases replaced by the names of the model. Must accept anything: what it cannot read it leaves."""
+        return dict(config)
+
+    def analyse(self, node: NodeSpec, config: Any, inputs: Sequence[Schema | None]) -> Analysis:
+        """Check a valid config against what is known of the inputs. Problems name fields inside the config."""
+        return Analysis()
+
+    @abstractmethod
+    def run(self, context: NodeContext) -> Result:
+        """Do the work. Errors: `NodeError` (or a subclass) with a sentence for people; `duckdb.Error` is translated by the engine."""

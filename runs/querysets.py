@@ -1,0 +1,50 @@
+"""The states of the queue as chainable verbs: `Run.objects.ready()`, `Worker.objects.besides(id)`."""
+
+import uuid
+from typing import TYPE_CHECKING
+
+from django.db import models
+
+from runs.states import ACTIVE, RunStatus
+
+if TYPE_CHECKING:
+    from runs.models import NodeRun, Run, Worker
+else:
+    NodeRun = Run = Worker = models.Model
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def ready(self) -> "RunQuerySet":
+        """Waiting for a worker, in the order of service: priority, then age."""
+        return self.filter(status=RunStatus.PENDING).order_by("-priority", "id")
+
+    def active(self) -> "RunQuerySet":
+        """Not yet ended."""
+        return self.filter(status__in=sorted(ACTIVE))
+
+    def leased(self, owner: str, epoch: int) -> "RunQuerySet":
+        """Executed by exactly this claim; empty once the lease was lost."""
+        return self.filter(status=RunStatus.RUNNING, owner=owner, epoch=epoch)
+
+    def owned_by(self, owner: str) -> "RunQuerySet":
+        """Executed by this worker."""
+        return self.filter(status=RunStatus.RUNNING, owner=owner)
+
+    def of_pipeline(self, pipeline_id: uuid.UUID) -> "RunQuerySet":
+        return self.filter(pipeline_id=pipeline_id)
+
+    def recent(self) -> "RunQuerySet":
+        """Newest first."""
+        return self.order_by("-id")
+
+
+class NodeRunQuerySet(models.QuerySet["NodeRun"]):
+    def last_attempts(self) -> "list[NodeRun]":
+        """The last attempt of each node, in the order of the graph."""
+        last = {node_run.node_id: node_run for node_run in self.order_by("position", "attempt")}
+        return list(last.values())
+
+
+class WorkerQuerySet(models.QuerySet["Worker"]):
+    def besides(self, worker_id: str) -> "WorkerQuerySet":
+        return self.exclude(id=worker_id)
