@@ -1,0 +1,145 @@
+"""Every node type that this server knows, by name: ours in the table below, third parties' by entry point.
+
+A new type is one class in one module and one line here. Modules are imported when their type is first asked for.
+"""
+
+import difflib
+import functools
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from django.conf import settings
+from pydantic import ValidationError
+
+from brokoli_site.common.errors import NodeError
+from pipelines.nodes.base import NodeConfig, NodeType, RunFacts
+from pipelines.spec import NodeSpec
+
+ENTRY_POINT_GROUP = "brokoli.node_types"
+
+_OWN: dict[str, str] = {}
+
+
+class UnknownNodeType(NodeError):
+    """There is no such node type."""
+
+    code = "unknown_node_type"
+
+
+class DisabledNodeType(NodeError):
+    """This node type is turned off on this server."""
+
+    code = "disabled_node_type"
+
+
+class InvalidNodeType(NodeError):
+    """A node type that was registered cannot be used."""
+
+    status, code = 500, "invalid_node_type"
+
+
+def get(type_name: str) -> NodeType:
+    """The node type of that name.
+
+    Errors: `UnknownNodeType`, `DisabledNodeType`; `InvalidNodeType` when what a third party registered is no node type.
+    """
+    if is_disabled(type_name):
+        raise DisabledNodeType(
+            f"Node type '{type_name}' is turned off on this server. An operator can allow it by taking it out of BROKOLI_DISABLED_NODE_TYPES."
+        )
+    if type_name not in names():
+        raise UnknownNodeType(_unknown(type_name))
+    return _load(type_name)
+
+
+def all() -> tuple[NodeType, ...]:  # noqa: A001 - read as `registry.all()`
+    """Every node type, by name, those that are turned off too (`is_disabled` tells). Errors: `InvalidNodeType`."""
+    return tuple(_load(name) for name in names())
+
+
+def names() -> tuple[str, ...]:
+    """The names of all node types, sorted. Imports none of them."""
+    return tuple(sorted({*_OWN, *_third_party()}))
+
+
+def is_disabled(type_name: str) -> bool:
+    """Whether `BROKOLI_DISABLED_NODE_TYPES` turns it off."""
+    return type_name in settings.DISABLED_NODE_TYPES
+
+
+def prepare(node: NodeSpec, facts: RunFacts) -> tuple[NodeType, NodeConfig]:
+    """The type of a node that is about to run, and its config: references resolved, then validated.
+
+    Errors: those of `get`; `NodeError` naming each field at fault.
+    """
+    node_type = get(node.type)
+    return node_type, validate(node_type, node_type.normalise(node.config))
+
+
+def validate(node_type: NodeType, config: Mapping[str, Any]) -> NodeConfig:
+    """The config as the type's model. Errors: `NodeError` naming each field at fault."""
+    try:
+        return node_type.Config.model_validate(dict(config))
+    except ValidationError as error:
+        raise NodeError(" ".join(sentences(error))) from error
+
+
+def sentences(error: ValidationError) -> list[str]:
+    """One sentence for each thing that is wrong with a config: its dotted field, and what pydantic (or our validator) says of it."""
+    return [f"Field '{field_path(item['loc'])}': {item['msg'].removeprefix('Value error, ').rstrip('.')}." for item in error.errors()]
+
+
+def field_path(location: tuple[int | str, ...]) -> str:
+    """`rules.2.condition` of pydantic's location; the names of union members in it are left out by the caller's model."""
+    return ".".join(str(part) for part in location)
+
+
+@functools.cache
+def _load(name: str) -> NodeType:
+    target = _third_party().get(name)
+    where = target.value if target is not None else _OWN[name]
+    try:
+        found = target.load() if target is not None else _import(where)
+    except (ImportError, AttributeError) as error:
+        raise InvalidNodeType(f"Node type '{name}' cannot be loaded from {where}: {error}.") from error
+    return _checked(name, where, found)
+
+
+def _import(path: str) -> object:
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _checked(name: str, where: str, found: object) -> NodeType:
+    if not (isinstance(found, type) and issubclass(found, NodeType)):
+        raise InvalidNodeType(f"Node type '{name}': {where} is not a class derived from NodeType.")
+    missing = [key for key in ("name", "label", "category", "help", "ports", "Config") if not hasattr(found, key)]
+    missing += sorted(getattr(found, "__abstractmethods__", ()))
+    if missing:
+        raise InvalidNodeType(f"Node type '{name}': {where} does not define {', '.join(missing)}.")
+    if found.name != name:
+        raise InvalidNodeType(f"Node type '{name}': {where} calls itself '{found.name}'; both names must be the same.")
+    if not (isinstance(found.Config, type) and issubclass(found.Config, NodeConfig)):
+        raise InvalidNodeType(f"Node type '{name}': the Config of {where} is not derived from NodeConfig.")
+    return found()
+
+
+@functools.cache
+def _third_party() -> dict[str, EntryPoint]:
+    """The entry points of installed packages. A name that is taken is refused: data must not flow through whichever came first."""
+    found: dict[str, EntryPoint] = {}
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        other = _OWN.get(entry_point.name) or (found[entry_point.name].value if entry_point.name in found else None)
+        if other is not None:
+            raise InvalidNodeType(f"Node type '{entry_point.name}' is registered twice: by {other} and by {entry_point.value}.")
+        found[entry_point.name] = entry_point
+    return found
+
+
+def _unknown(type_name: str) -> str:
+    near = difflib.get_close_matches(type_name, names(), n=3, cutoff=0.6)
+    if near:
+        return f"There is no node type '{type_name}'. Did you mean {' or '.join(repr(name) for name in near)}?"
+    return f"There is no node type '{type_name}'. Known types: {', '.join(names())}."
