@@ -1,0 +1,68 @@
+# `make help` lists what there is. Everything lives in .venv, made from $(PYTHON) on the first use and again when the
+# requirements change; nothing is installed outside this folder.
+PYTHON ?= python3
+PORT ?= 8080
+# Arguments for pytest: `make test-sqlite TESTS="tests/unit -x"`.
+TESTS ?=
+
+BIN := .venv/bin
+RUNTIME := .venv/.runtime-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
+DEVELOPMENT := .venv/.development-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve migrate test test-sqlite test-postgresql test-slow lint format bench clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Brokoli needs Python 3.11 or newer; say which: make PYTHON=python3.11 …" >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version)…"
+	@# Some systems ship venv without ensurepip; their own pip can fill the environment from outside.
+	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -m venv --without-pip .venv && $(PYTHON) -m pip --quiet --python $(BIN)/python install pip; }
+
+$(RUNTIME): requirements.txt | $(BIN)/python
+	@echo "Installing what Brokoli needs…"
+	@$(PIP) install -r requirements.txt
+	@rm -f .venv/.runtime-* && touch $@
+
+$(DEVELOPMENT): requirements.txt requirements-dev.txt | $(BIN)/python
+	@echo "Installing what its development needs…"
+	@$(PIP) install -r requirements-dev.txt
+	@rm -f .venv/.development-* && touch $@
+
+setup: $(RUNTIME) ## Make .venv with what Brokoli needs.
+
+migrate: $(RUNTIME) ## Bring the database up to date.
+	@$(BIN)/python manage.py migrate --verbosity 0
+
+serve: migrate ## Serve on PORT (8080): web server and worker, until Ctrl-C.
+	@$(BIN)/python manage.py serve --port $(PORT)
+
+test: lint test-sqlite test-postgresql ## Check everything: lint, then all tests on SQLite and on PostgreSQL.
+
+test-sqlite: $(DEVELOPMENT) ## Run the tests on the embedded default.
+	@echo "Tests on SQLite"
+	@env -u DATABASE_URL $(PYTEST) -m "not slow" $(TESTS)
+
+test-postgresql: $(DEVELOPMENT) ## Run the tests on a PostgreSQL server of their own.
+	@echo "Tests on PostgreSQL"
+	@$(BIN)/python -m tests.postgres $(PYTEST) -m "not slow" $(TESTS)
+
+test-slow: $(DEVELOPMENT) ## Run the tests that take longer, on both databases.
+	@env -u DATABASE_URL $(PYTEST) -m slow $(TESTS)
+	@$(BIN)/python -m tests.postgres $(PYTEST) -m slow $(TESTS)
+
+lint: $(DEVELOPMENT) ## Check style and types.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+
+format: $(DEVELOPMENT) ## Put the code into its style.
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## Remove .venv and caches (not ./var, which holds your data).
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

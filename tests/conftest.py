@@ -1,0 +1,69 @@
+"""What every test may use."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from django.conf import settings
+
+from tests.programs import Program, Server, environment, free_port
+
+
+class StartWorker(Protocol):
+    def __call__(self, *arguments: str, **variables: str) -> Program: ...
+
+
+class StartServer(Protocol):
+    def __call__(self, *arguments: str, **variables: str) -> Server: ...
+
+
+def pytest_unconfigure() -> None:
+    """The home that `tests/settings.py` made goes with the process that made it."""
+    if settings.configured:
+        shutil.rmtree(settings.HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def start_program(transactional_db: None, tmp_path: Path) -> Iterator[StartWorker]:
+    """`start_program("migrate", "--check", BROKOLI_LOG_LEVEL="DEBUG")` starts a command of manage.py on the test's own database.
+
+    Whatever still runs at the end of the test is killed, before the database is emptied.
+    """
+    started: list[Program] = []
+
+    def start(*arguments: str, **variables: str) -> Program:
+        program = Program(list(arguments), tmp_path / f"program-{len(started)}.log", environment(**variables))
+        started.append(program)
+        return program
+
+    yield start
+    for program in started:
+        program.clean_up()
+
+
+@pytest.fixture
+def start_worker(start_program: StartWorker) -> StartWorker:
+    """`start_worker("--concurrency", "2", BROKOLI_LEASE_SECONDS="2")` starts `manage.py runworker`."""
+
+    def start(*arguments: str, **variables: str) -> Program:
+        return start_program("runworker", *arguments, **variables)
+
+    return start
+
+
+@pytest.fixture
+def start_server(transactional_db: None, tmp_path: Path) -> Iterator[StartServer]:
+    """`start_server("--workers", "2")` starts `manage.py serve` on a free port and waits until it answers at `.url`."""
+    started: list[Server] = []
+
+    def start(*arguments: str, **variables: str) -> Server:
+        server = Server(free_port(), list(arguments), tmp_path / f"server-{len(started)}.log", environment(**variables))
+        started.append(server)
+        server.wait_until_ready()
+        return server
+
+    yield start
+    for server in started:
+        server.clean_up()

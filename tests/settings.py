@@ -1,0 +1,14 @@
+"""Settings of the tests: a home of their own, so that nothing they do meets a person's `./var`. Each pytest process has one."""
+
+import os
+import tempfile
+
+os.environ["BROKOLI_HOME"] = tempfile.mkdtemp(prefix="brokoli-tests-")
+
+from brokoli_site.settings import *  # noqa: F403 - the home has to be chosen before the settings read the environment
+from brokoli_site.settings import DATABASES
+
+# Tests kill processes, never the machine: what the system's cache holds survives them, so they need not wait for the disk.
+if "init_command" in DATABASES["default"]["OPTIONS"]:
+    DATABASES["default"]["OPTIONS"]["init_command"] += " PRAGMA synchronous=OFF;"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
