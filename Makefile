@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve migrate test test-sqlite test-postgresql test-slow lint format bench clean
+.PHONY: help setup demo serve migrate test test-sqlite test-postgresql test-slow lint format docs bench clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ lint: $(DEVELOPMENT) ## Check style and types.
 format: $(DEVELOPMENT) ## Put the code into its style.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(RUNTIME) ## Bring the generated parts of the documentation up to date.
+	@$(BIN)/python -m docs.generate
 
 clean: ## Remove .venv and caches (not ./var, which holds your data).
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.core.management import get_commands
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Each part, and which others it may import.

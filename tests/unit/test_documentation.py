@@ -1,0 +1,35 @@
+"""Pages that repeat what the code says, say the same."""
+
+import re
+
+from docs.generate import CONFIGURATION, configuration_page
+
+ROOT = CONFIGURATION.parent.parent
+
+
+def test_the_table_of_the_configuration_is_the_current_one() -> None:
+    page = CONFIGURATION.read_text()
+
+    assert page == configuration_page(page), "run `make docs`"
+
+
+def test_every_decision_is_in_the_list_of_decisions() -> None:
+    folder = ROOT / "docs" / "adr"
+    records = sorted(path.name for path in folder.glob("0*.md"))
+
+    assert re.findall(r"\]\((0[^)]+)\)", (folder / "README.md").read_text()) == records
+    for name in records:
+        first_line = (folder / name).read_text().splitlines()[0]
+        assert first_line.startswith(f"# {name[:4]}: ")
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text())
+        if not target.startswith("http") and not (page.parent / target).exists()
+    ]
+
+    assert pages and broken == []
