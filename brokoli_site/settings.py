@@ -59,7 +59,6 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "drf_standardized_errors",
 ]
 
 MIDDLEWARE = [
@@ -135,6 +134,8 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_PARSER_CLASSES": ["brokoli_site.common.json.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["brokoli_site.common.json.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "brokoli_site.common.api.AnyAcceptNegotiation",
+    "URL_FORMAT_OVERRIDE": None,  # `?format=` is a parameter of our own where a call has formats
     "EXCEPTION_HANDLER": "brokoli_site.common.problems.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }

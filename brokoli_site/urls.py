@@ -8,3 +8,8 @@ urlpatterns = [
     path("api/", include("runs.api.urls")),
     path("admin/", admin.site.urls),
 ]
+
+handler400 = "brokoli_site.common.problems.handler400"
+handler403 = "brokoli_site.common.problems.handler403"
+handler404 = "brokoli_site.common.problems.handler404"
+handler500 = "brokoli_site.common.problems.handler500"

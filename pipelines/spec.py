@@ -120,7 +120,9 @@ def read(document: Mapping[str, Any]) -> tuple[PipelineSpec, tuple[Problem, ...]
         problems.append(_broken(f"A pipeline needs a name: a text of 1 to {LONGEST_NAME} characters.", "/name", field="name"))
         name = ""
     nodes = _read_nodes(document, problems)
-    edges = _read_edges(document, {node.id for node in nodes}, problems)
+    # Without the list of nodes every edge leads nowhere, which would only bury what is wrong.
+    lost = any(problem.pointer == "/nodes" for problem in problems)
+    edges = () if lost else _read_edges(document, {node.id for node in nodes}, problems)
     return PipelineSpec(name=name, nodes=nodes, edges=edges), tuple(problems)
 
 

@@ -45,6 +45,18 @@ class BadRequest(BrokoliError):
         self.pointer = pointer  # JSON Pointer (RFC 6901) of the value at fault, or "" for the whole body
 
 
+class TooLarge(BrokoliError):
+    """The body is too large."""
+
+    status, code = 413, "too_large"
+
+
+class Unavailable(BrokoliError):
+    """The server cannot do this right now; try again in a moment."""
+
+    status, code, retryable = 503, "unavailable", True
+
+
 class NodeError(BrokoliError):
     """The node failed."""
 

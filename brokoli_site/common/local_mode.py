@@ -87,6 +87,10 @@ class LocalModeAuthentication(BaseAuthentication):
         user = local_administrator(request.META)
         return None if user is None else (user, None)
 
+    def authenticate_header(self, request: Request) -> str:
+        # DRF asks the first class what to send; without a scheme it would answer 403 to a request that has no credentials.
+        return 'Basic realm="Brokoli"'
+
 
 class LocalModeMiddleware:
     """Django: answers for the admin and the pages."""

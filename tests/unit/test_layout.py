@@ -16,7 +16,7 @@ ALLOWED = {
     "brokoli_site/common": {"brokoli_site.common"},
 }
 # Modules that say what a pipeline is, besides those of the node types.
-PURE = ("spec", "graph", "expressions", "references", "validation")
+PURE = ("spec", "graph", "documents", "expressions", "references", "validation")
 OURS = ("brokoli_site", "pipelines", "runs", "system", "tests", "bench", "examples")
 
 
