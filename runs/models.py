@@ -75,12 +75,13 @@ class Run(models.Model):
     class Meta:
         ordering = ("-id",)
         indexes = (
-            # Each listing walks one of these from the newest id; the queue walks its own few rows.
+            # Each listing walks one of these from the newest id; the queue and the reaper read their own few rows. They are whole
+            # indexes: SQLite uses a partial one only when its condition is a literal in the query, and Django binds parameters.
             models.Index(fields=["pipeline", "-id"], name="run_pipeline_newest"),
             models.Index(fields=["pipeline", "status", "-id"], name="run_pipeline_status"),
             models.Index(fields=["status", "-id"], name="run_status_newest"),
-            models.Index(fields=["-priority", "id"], condition=Q(status=RunStatus.PENDING), name="run_queue"),
-            models.Index(fields=["owner"], condition=Q(status=RunStatus.RUNNING), name="run_running_owner"),
+            models.Index(fields=["status", "-priority", "id"], name="run_queue"),
+            models.Index(fields=["owner", "status"], name="run_owner"),
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="run_finished"),
         )
         constraints = (
@@ -122,7 +123,8 @@ class NodeRun(models.Model):
     status = models.CharField(max_length=10, choices=_choices(NodeStatus), default=NodeStatus.PENDING)
     error = models.TextField(blank=True, default="")
     row_count = models.BigIntegerField(null=True, blank=True)
-    ready_at = models.DateTimeField(null=True, blank=True, help_text="When its inputs were there.")
+    lost = models.BooleanField(default=False, help_text="Ended with its worker, not by its own fault: does not count as a retry.")
+    ready_at = models.DateTimeField(null=True, blank=True, help_text="When its inputs were there, or its retry was due.")
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 

@@ -1,0 +1,34 @@
+"""Which process is this, so that a neighbour on the same machine can tell at once that it is gone."""
+
+import os
+from pathlib import Path
+
+import psutil
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PID_NAMESPACE = Path("/proc/self/ns/pid")
+
+
+def machine() -> str:
+    """Names this boot of this machine and this PID namespace: two processes with the same value see the same process ids."""
+    try:
+        return f"{_BOOT_ID.read_text().strip()}/{_PID_NAMESPACE.readlink()}"
+    except OSError:
+        return f"{os.uname().nodename}/{psutil.boot_time():.0f}"
+
+
+def process_identity(pid: int) -> str:
+    """`machine|pid|start time`; a reused process id differs in its start time. Errors: `psutil.NoSuchProcess`."""
+    return f"{machine()}|{pid}|{psutil.Process(pid).create_time():.2f}"
+
+
+def is_gone(identity: str) -> bool:
+    """True only when that process certainly does not run any more; False also when it is on another machine."""
+    where, _, rest = identity.partition("|")
+    pid = rest.partition("|")[0]
+    if where != machine() or not pid.isdigit():
+        return False
+    try:
+        return process_identity(int(pid)) != identity or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

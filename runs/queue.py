@@ -1,0 +1,120 @@
+"""The queue: enqueue, claim, heartbeat, finish, reap. Rows are all that passes between web and workers."""
+
+import os
+import secrets
+import socket
+import time
+from dataclasses import dataclass, field
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from runs import identity, transitions
+from runs.models import Run, Worker
+from runs.states import RunStatus
+from runs.transitions import Lease
+
+
+def register(concurrency: int, lease_seconds: int) -> Worker:
+    """Announce this process as a worker."""
+    hostname, pid = socket.gethostname(), os.getpid()
+    now = timezone.now()
+    return Worker.objects.create(
+        id=f"{hostname[:40]}-{pid}-{secrets.token_hex(4)}",
+        hostname=hostname[:255],
+        pid=pid,
+        process=identity.process_identity(pid),
+        concurrency=concurrency,
+        lease_seconds=lease_seconds,
+        started_at=now,
+        seen_at=now,
+    )
+
+
+def heartbeat(worker_id: str, *, draining: bool = False) -> bool:
+    """Say that the worker lives. False when others have given it up: its leases are lost, and it must write nothing more."""
+    return Worker.objects.filter(id=worker_id).update(beat=F("beat") + 1, seen_at=timezone.now(), draining=draining) == 1
+
+
+def claim(worker_id: str, limit: int) -> list[Lease]:
+    """Lease up to `limit` runs, by priority, then age. Rivals never get the same run, and do not wait for each other."""
+    if limit < 1 or not Run.objects.ready().exists():  # a plain read: an idle worker must not queue for the write lock
+        return []
+    with transaction.atomic():
+        # A worker that was given up must not take anything: its runs would belong to nobody.
+        if not Worker.objects.select_for_update(no_key=True).filter(id=worker_id).exists():
+            return []
+        # no_key: a plain FOR UPDATE would skip runs whose rows an open foreign-key insert holds.
+        ready = Run.objects.ready().select_for_update(skip_locked=True, no_key=True).values_list("id", flat=True)[:limit]
+        leases = [transitions.start_run(run_id, worker_id) for run_id in list(ready)]
+        return [lease for lease in leases if lease is not None]
+
+
+def release(lease: Lease, reason: str) -> None:
+    """Give a run back unharmed, for another worker to go on with: this one was told to stop."""
+    run = Run.objects.leased(lease.owner, lease.epoch).filter(id=lease.run_id).first()
+    if run is not None:
+        transitions.release_run(run, reason, died=False, max_deaths=0)
+
+
+def finish(lease: Lease, status: RunStatus, error: str = "") -> None:
+    """End a run. Errors: `transitions.LeaseLost`."""
+    transitions.finish_run(lease, status, error)
+
+
+def unregister(worker_id: str) -> None:
+    """The worker ends in order; what it still holds goes back to the queue."""
+    give_up(worker_id, beat=None, reason="its worker stopped", died=False, max_deaths=0)
+
+
+def give_up(worker_id: str, *, beat: int | None, reason: str, died: bool, max_deaths: int) -> int:
+    """Take all runs from a worker and forget it, in one transaction. Returns how many runs.
+
+    Guarded by the `beat` that was seen standing still: a worker that beat once more keeps everything.
+    """
+    with transaction.atomic():
+        workers = Worker.objects.select_for_update().filter(id=worker_id)
+        worker = (workers if beat is None else workers.filter(beat=beat)).first()
+        if worker is None:
+            return 0
+        runs = list(Run.objects.owned_by(worker_id))
+        for run in runs:
+            transitions.release_run(run, reason, died=died, max_deaths=max_deaths)
+        worker.delete()
+        return len(runs)
+
+
+@dataclass
+class Watch:
+    """Reaping by looking twice: a worker is dead when its beat stood still for a whole lease of *our* monotonic clock.
+
+    No wall clock is compared, so a step of an hour, here or there, neither reaps a healthy run nor hides a dead worker. On
+    the same machine the process table answers at once.
+    """
+
+    worker_id: str
+    max_deaths: int
+    _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def reap(self) -> int:
+        """Take the runs of workers that died. Returns how many runs went back to the queue (or failed)."""
+        others = list(Worker.objects.besides(self.worker_id))
+        self._seen = {worker.id: seen for worker in others if (seen := self._seen.get(worker.id)) is not None}
+        reaped = 0
+        for worker in others:
+            reason = self._cause_of_death(worker)
+            if reason:
+                reaped += give_up(worker.id, beat=worker.beat, reason=reason, died=True, max_deaths=self.max_deaths)
+        return reaped
+
+    def _cause_of_death(self, worker: Worker) -> str:
+        now = time.monotonic()
+        beat, since = self._seen.get(worker.id, (-1, now))
+        if beat != worker.beat:
+            self._seen[worker.id] = (worker.beat, now)
+        elif now - since >= worker.lease_seconds:
+            return f"its worker {worker.id} was silent for {worker.lease_seconds} s"
+        if identity.is_gone(worker.process):
+            return f"its worker {worker.id} (process {worker.pid}) died"
+        return ""

@@ -1,0 +1,89 @@
+"""Which finished work stands: outputs of an earlier claim of this run, or of the failed run that it resumes."""
+
+from collections.abc import Callable, Collection, Mapping
+from uuid import UUID
+
+from django.utils import timezone
+
+from pipelines.graph import Graph
+from pipelines.spec import PipelineSpec, from_document
+from runs import log, transitions
+from runs.models import NodeOutput, NodeRun, Run
+from runs.states import NODE_DONE
+
+
+def standing(graph: Graph, finished: Collection[str], available: Callable[[str], bool]) -> frozenset[str]:
+    """Of the finished nodes, those that need not run again. Pure.
+
+    A node whose output is needed by a node that will run, but is not `available` (its artifact is gone or damaged), runs
+    again, and so does everything below a node that runs again: nothing is ever computed from half-old data.
+    """
+    kept = set(finished)
+    while True:
+        kept_before = len(kept)
+        for node_id in graph.order:
+            if node_id in kept and not all(upstream in kept for upstream in graph.upstream(node_id)):
+                kept.discard(node_id)
+        for node_id in graph.order:
+            needed = any(downstream not in kept for downstream in graph.downstream(node_id))
+            if node_id in kept and needed and not available(node_id):
+                kept.discard(node_id)
+        if len(kept) == kept_before:
+            return frozenset(kept)
+
+
+def outputs_of(run_id: UUID) -> dict[str, NodeOutput]:
+    """The registered outputs of a run by node, without their previews and profiles."""
+    return {output.node_id: output for output in NodeOutput.objects.filter(run_id=run_id).defer("preview", "profile")}
+
+
+def copy_output(output: NodeOutput, run_id: UUID, node_id: str) -> NodeOutput:
+    """An unsaved output of `node_id` in `run_id` that names the same artifact."""
+    return NodeOutput(
+        run_id=run_id,
+        node_id=node_id,
+        artifact=output.artifact,
+        row_count=output.row_count,
+        byte_count=output.byte_count,
+        schema=output.schema,
+        preview=output.preview,
+        profile=output.profile,
+        created_at=timezone.now(),
+    )
+
+
+def take_over(run: Run, spec: PipelineSpec, graph: Graph, attempts: Mapping[str, NodeRun], exists: Callable[[str], bool]) -> dict[str, NodeOutput]:
+    """Register in a resumed run what stands of the run that it resumes, and skip those nodes. Returns the outputs by node.
+
+    An output stands when its node finished there, is the same in both versions, is not asked to run again
+    (`resume_from_node`), and everything above it stands too. Call inside `transitions.fenced`.
+    """
+    assert run.resumed_from_id is not None
+    earlier = Run.objects.select_related("version").get(id=run.resumed_from_id)
+    outputs = {output.node_id: output for output in NodeOutput.objects.filter(run_id=earlier.id)}
+    finished = {
+        node_run.node_id
+        for node_run in NodeRun.objects.filter(run_id=earlier.id).last_attempts()
+        if node_run.status in NODE_DONE and node_run.node_id in outputs
+    }
+    again = graph.below(run.resume_from_node) if run.resume_from_node else frozenset()
+    candidates = (finished & unchanged(spec, from_document(earlier.version.document))) - set(again)
+    taken = {}
+    entries = []
+    for node_id in standing(graph, candidates, lambda node_id: exists(outputs[node_id].artifact)):
+        taken[node_id] = copy_output(outputs[node_id], run.id, node_id)
+        entries.append(transitions.skip_node(attempts[node_id], f"its output of run {earlier.id} is reused", taken[node_id]))
+    log.append(entries)
+    return taken
+
+
+def unchanged(spec: PipelineSpec, earlier: PipelineSpec) -> frozenset[str]:
+    """Nodes that do the same to the same inputs in both definitions; their own upstream may still differ. Pure."""
+    before = {node.id: node for node in earlier.nodes}
+    return frozenset(
+        node.id
+        for node in spec.nodes
+        if node.id in before
+        and (node.type, node.config) == (before[node.id].type, before[node.id].config)
+        and spec.inputs_of(node.id) == earlier.inputs_of(node.id)
+    )

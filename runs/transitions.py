@@ -1,0 +1,290 @@
+"""The only writer of a status. Each change is one guarded UPDATE and its log entry, in one transaction.
+
+Three guards stand before every write: the old status; for a run that a worker executes, its lease `(owner, epoch)`; and the
+number of rows that the UPDATE touched, which says who won.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from brokoli_site.common.errors import BrokoliError, Conflict
+from brokoli_site.common.time import human_duration, milliseconds
+from runs import log, states
+from runs.models import LogEntry, NodeOutput, NodeRun, Run
+from runs.states import TERMINAL, EntryKind, NodeStatus, RunStatus
+
+
+class LeaseLost(BrokoliError):
+    """The run is not this worker's any more; nothing was written."""
+
+    code = "lease_lost"
+
+
+class StaleTransition(BrokoliError):
+    """The object has left the status that this change starts from; nothing was written."""
+
+    status, code = 409, "stale_transition"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's right to execute a run."""
+
+    run_id: UUID
+    owner: str
+    epoch: int
+
+
+@contextmanager
+def fenced(lease: Lease) -> Iterator[Run]:
+    """One transaction in which the lease is held from the first statement to the commit. Errors: `LeaseLost`."""
+    with transaction.atomic():
+        # PostgreSQL locks the row, so that a reaper waits for the commit; SQLite holds its one write lock since BEGIN IMMEDIATE.
+        run = Run.objects.select_for_update(no_key=True).leased(lease.owner, lease.epoch).filter(id=lease.run_id).first()
+        if run is None:
+            raise LeaseLost(f"run {lease.run_id} is no longer leased to {lease.owner} (epoch {lease.epoch})")
+        yield run
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+def create_run(run: Run, node_runs: Iterable[NodeRun]) -> Run:
+    """Insert an accepted run (pending) with its node runs and its first entry."""
+    with transaction.atomic():
+        run.status = RunStatus.PENDING
+        run.save(force_insert=True)
+        NodeRun.objects.bulk_create(node_runs, batch_size=100)
+        log.append([log.entry(run.id, EntryKind.RUN_CREATED, f"Run created (trigger: {run.trigger})", data={"status": run.status})])
+        log.notify()
+    return run
+
+
+def start_run(run_id: UUID, owner: str) -> Lease | None:
+    """pending -> running: take the lease and raise the epoch. None when another worker, or a cancel, was first."""
+    with transaction.atomic():
+        run = Run.objects.filter(id=run_id, status=RunStatus.PENDING).only("id", "epoch", "started_at").first()
+        if run is None:
+            return None
+        now = timezone.now()
+        won = _change_run(
+            run.id, RunStatus.PENDING, RunStatus.RUNNING, {"epoch": run.epoch}, owner=owner, epoch=run.epoch + 1, started_at=run.started_at or now
+        )
+        if not won:
+            return None
+        again = "" if run.epoch == 0 else f" again (claim {run.epoch + 1})"
+        log.append([log.entry(run.id, EntryKind.RUN_STARTED, f"Run started{again}", data={"status": RunStatus.RUNNING, "worker": owner})])
+        return Lease(run.id, owner, run.epoch + 1)
+
+
+def finish_run(lease: Lease, status: RunStatus, error: str = "") -> None:
+    """running -> success, failed or cancelled, and the lease ends. Errors: `LeaseLost`.
+
+    A cancel that was requested before this commit wins over success.
+    """
+    with fenced(lease) as run:
+        if status == RunStatus.SUCCESS and run.cancel_requested:
+            status = RunStatus.CANCELLED
+        if status != RunStatus.SUCCESS:
+            cancel_waiting_nodes(run.id, "the run was cancelled" if status == RunStatus.CANCELLED else "the run failed")
+        _end_run(run, RunStatus.RUNNING, status, "" if status == RunStatus.CANCELLED else error, {"owner": lease.owner, "epoch": lease.epoch})
+
+
+def cancel_pending_run(run: Run) -> bool:
+    """pending -> cancelled. False when the run has left `pending` meanwhile."""
+    with transaction.atomic():
+        if not _end_run(run, RunStatus.PENDING, RunStatus.CANCELLED, ""):
+            return False
+        cancel_waiting_nodes(run.id, "the run was cancelled before it started")
+        return True
+
+
+def request_cancel(run: Run, *, force: bool) -> bool:
+    """Note on a running run that it is to be cancelled; asking again may add force. False when it is not running any more."""
+    with transaction.atomic():
+        current = Run.objects.select_for_update(no_key=True).filter(id=run.id, status=RunStatus.RUNNING).first()
+        if current is None:
+            return False
+        first, more = not current.cancel_requested, force and not current.cancel_force
+        if first or more:
+            Run.objects.filter(id=run.id, status=RunStatus.RUNNING).update(
+                cancel_requested_at=current.cancel_requested_at or timezone.now(), cancel_force=current.cancel_force or force
+            )
+            message = "Cancel requested" + (" by force: executing nodes are stopped" if force else ": executing nodes finish, no new node starts")
+            log.append([log.entry(run.id, EntryKind.RUN_CANCEL_REQUESTED, message, level="warning", data={"force": force})])
+            log.notify()
+        return True
+
+
+def release_run(run: Run, reason: str, *, died: bool, max_deaths: int) -> RunStatus | None:
+    """running -> pending, so that another worker takes it; a run that outlived `max_deaths` workers fails instead.
+
+    Guarded by the lease that `run` was read with. Attempts that were executing end as lost and are followed by new ones.
+    A run whose cancel was requested ends here: no worker is needed to do nothing. Returns the new status, None when the lease had moved on.
+    """
+    guard = {"owner": run.owner, "epoch": run.epoch}
+    deaths = run.deaths + int(died)
+    with transaction.atomic():
+        current = Run.objects.select_for_update(no_key=True).leased(run.owner, run.epoch).filter(id=run.id).first()
+        if current is None:
+            return None
+        _lose_executing_attempts(run.id, reason)
+        if current.cancel_requested:
+            cancel_waiting_nodes(run.id, "the run was cancelled")
+            return RunStatus.CANCELLED if _end_run(run, RunStatus.RUNNING, RunStatus.CANCELLED, "", guard) else None
+        if died and deaths >= max_deaths:
+            error = f"The run lost {deaths} workers, the last time because {reason}. It is not tried again: a node may exhaust the memory or crash."
+            cancel_waiting_nodes(run.id, "the run failed")
+            return RunStatus.FAILED if _end_run(run, RunStatus.RUNNING, RunStatus.FAILED, error, guard, deaths=deaths) else None
+        if not _change_run(run.id, RunStatus.RUNNING, RunStatus.PENDING, guard, owner="", deaths=deaths):
+            return None
+        log.append(
+            [log.entry(run.id, EntryKind.RUN_REQUEUED, f"Run back in the queue: {reason}", level="warning", data={"status": RunStatus.PENDING})]
+        )
+        log.notify()
+        return RunStatus.PENDING
+
+
+def _end_run(run: Run, before: RunStatus, after: RunStatus, error: str, guard: dict[str, Any] | None = None, **changes: Any) -> bool:
+    now = timezone.now()
+    error = log.clean(error)
+    if not _change_run(run.id, before, after, guard or {}, owner="", error=error, finished_at=now, **changes):
+        return False
+    duration = milliseconds(run.started_at, now)
+    kinds = {RunStatus.SUCCESS: EntryKind.RUN_COMPLETED, RunStatus.FAILED: EntryKind.RUN_FAILED, RunStatus.CANCELLED: EntryKind.RUN_CANCELLED}
+    message = {
+        RunStatus.SUCCESS: f"Run completed in {human_duration(duration or 0)}",
+        RunStatus.FAILED: f"Run failed: {error}",
+        RunStatus.CANCELLED: "Run cancelled",
+    }[after]
+    level = {RunStatus.SUCCESS: "info", RunStatus.FAILED: "error", RunStatus.CANCELLED: "warning"}[after]
+    data = {"status": after, "duration_ms": duration, "error": error}
+    log.append([log.entry(run.id, kinds[after], message, level=level, data=data)])
+    log.notify()
+    return True
+
+
+def _change_run(run_id: UUID, before: RunStatus, after: RunStatus, guard: dict[str, Any], **changes: Any) -> bool:
+    states.check_run(before, after)
+    return Run.objects.filter(id=run_id, status=before, **guard).update(status=after, **changes) == 1
+
+
+def current_conflict(run_id: UUID, wish: str) -> Conflict:
+    """What to answer when a wish meets a run in the wrong state."""
+    status = Run.objects.filter(id=run_id).values_list("status", flat=True).first()
+    state = "has already ended" if status in TERMINAL else "is"
+    return Conflict(f"The run {state} ({status}), so it cannot be {wish}.")
+
+
+# --- node runs: call inside `fenced` --------------------------------------------------------------------------------
+
+
+def start_node(node_run: NodeRun) -> LogEntry:
+    """pending -> running. Returns the entry for the caller to append with others."""
+    now = timezone.now()
+    _change_node(node_run, NodeStatus.RUNNING, started_at=now, ready_at=node_run.ready_at or now)
+    message = f"Starting node: {node_run.name} ({node_run.type})"
+    return _node_entry(node_run, EntryKind.NODE_STARTED, message, {"status": NodeStatus.RUNNING})
+
+
+def complete_node(node_run: NodeRun, row_count: int, output: NodeOutput | None) -> LogEntry:
+    """running -> success, with its output registered in the same transaction."""
+    now = timezone.now()
+    duration = milliseconds(node_run.started_at, now) or 0
+    _change_node(node_run, NodeStatus.SUCCESS, finished_at=now, row_count=row_count)
+    if output is not None:
+        register_output(output)
+    rate = round(row_count / (max(duration, 1) / 1000))
+    message = f"Node completed: {row_count} rows in {human_duration(duration)} ({rate} rows/sec)"
+    return _node_entry(node_run, EntryKind.NODE_COMPLETED, message, {"status": NodeStatus.SUCCESS, "row_count": row_count, "duration_ms": duration})
+
+
+def fail_node(node_run: NodeRun, error: str, *, lost: bool = False) -> LogEntry:
+    """running -> failed: this attempt is over. `lost`: it ended with its worker, so it does not count as a try."""
+    now = timezone.now()
+    error = log.clean(error)
+    _change_node(node_run, NodeStatus.FAILED, finished_at=now, error=error, lost=lost)
+    data = {"status": NodeStatus.FAILED, "error": error, "duration_ms": milliseconds(node_run.started_at, now)}
+    return _node_entry(node_run, EntryKind.NODE_FAILED, f"Node failed: {error}", data, level="error")
+
+
+def cancel_node(node_run: NodeRun, reason: str) -> LogEntry:
+    """pending or running -> cancelled."""
+    _change_node(node_run, NodeStatus.CANCELLED, finished_at=timezone.now(), error=reason)
+    return _cancelled_entry(node_run, reason)
+
+
+def _cancelled_entry(node_run: NodeRun, reason: str) -> LogEntry:
+    return _node_entry(node_run, EntryKind.NODE_CANCELLED, f"Node cancelled: {reason}", {"status": NodeStatus.CANCELLED}, level="warning")
+
+
+def skip_node(node_run: NodeRun, reason: str, output: NodeOutput | None = None) -> LogEntry:
+    """pending -> skipped: an earlier run's output stands for it, or nothing needs it any more."""
+    _change_node(
+        node_run, NodeStatus.SKIPPED, finished_at=timezone.now(), row_count=output.row_count if output else None, error="" if output else reason
+    )
+    if output is not None:
+        register_output(output)
+    return _node_entry(node_run, EntryKind.NODE_SKIPPED, f"Node skipped: {reason}", {"status": NodeStatus.SKIPPED})
+
+
+def retry_node(failed: NodeRun, delay_seconds: float) -> tuple[NodeRun, LogEntry]:
+    """A new attempt after a failed one, ready when the delay is over."""
+    attempt = next_attempt(failed)
+    attempt.ready_at = timezone.now() + dt.timedelta(seconds=delay_seconds)
+    attempt.save(force_insert=True)
+    message = f"Retrying in {human_duration(round(delay_seconds * 1000))} (attempt {attempt.attempt})"
+    return attempt, _node_entry(attempt, EntryKind.NODE_RETRYING, message, {"status": NodeStatus.PENDING}, level="warning")
+
+
+def next_attempt(earlier: NodeRun) -> NodeRun:
+    """An unsaved pending attempt that follows `earlier`."""
+    return NodeRun(
+        run_id=earlier.run_id,
+        node_id=earlier.node_id,
+        name=earlier.name,
+        type=earlier.type,
+        position=earlier.position,
+        attempt=earlier.attempt + 1,
+        status=NodeStatus.PENDING,
+    )
+
+
+def register_output(output: NodeOutput) -> None:
+    """Make a durable artifact the node's output; a later attempt replaces an earlier one's."""
+    fields = ["artifact", "row_count", "byte_count", "schema", "preview", "profile", "created_at"]
+    NodeOutput.objects.bulk_create([output], update_conflicts=True, unique_fields=["run", "node_id"], update_fields=fields)
+
+
+def cancel_waiting_nodes(run_id: UUID, reason: str) -> None:
+    """Every pending node run of a run that ends -> cancelled."""
+    waiting = list(NodeRun.objects.filter(run_id=run_id, status=NodeStatus.PENDING))
+    NodeRun.objects.filter(run_id=run_id, status=NodeStatus.PENDING).update(status=NodeStatus.CANCELLED, finished_at=timezone.now(), error=reason)
+    log.append([_cancelled_entry(node_run, reason) for node_run in waiting])
+
+
+def _lose_executing_attempts(run_id: UUID, reason: str) -> None:
+    executing = list(NodeRun.objects.filter(run_id=run_id, status=NodeStatus.RUNNING))
+    log.append([fail_node(node_run, f"this attempt was lost, {reason}", lost=True) for node_run in executing])
+    NodeRun.objects.bulk_create([next_attempt(node_run) for node_run in executing])
+
+
+def _change_node(node_run: NodeRun, after: NodeStatus, **changes: Any) -> None:
+    before = NodeStatus(node_run.status)
+    states.check_node(before, after)
+    if NodeRun.objects.filter(id=node_run.id, status=before).update(status=after, **changes) != 1:
+        raise StaleTransition(f"node {node_run.node_id} (attempt {node_run.attempt}) is no longer {before}")
+    node_run.status = after
+    for name, value in changes.items():
+        setattr(node_run, name, value)
+
+
+def _node_entry(node_run: NodeRun, kind: EntryKind, message: str, data: dict[str, Any], *, level: str = "info") -> LogEntry:
+    return log.entry(node_run.run_id, kind, message, level=level, node_id=node_run.node_id, attempt=node_run.attempt, data=data)

@@ -1,0 +1,102 @@
+"""Use cases that make or end runs: trigger, cancel, resume. REST, the admin, commands and pages all call these."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from brokoli_site.common.errors import BadRequest, Conflict, NotFound
+from pipelines.graph import Graph
+from pipelines.models import Pipeline, PipelineVersion
+from pipelines.spec import PipelineSpec, from_document
+from runs import transitions
+from runs.models import NodeRun, Run
+from runs.states import ACTIVE, RunStatus, Trigger
+
+MAX_PRIORITY = 100
+
+
+def run(pipeline: Pipeline, *, params: Mapping[str, Any] | None = None, priority: int = 0, trigger: Trigger = Trigger.API) -> Run:
+    """Accept a run of the pipeline's current version; it is committed when this returns.
+
+    Errors: `InvalidPipeline` with every problem when the pipeline cannot run; `BadRequest` for a priority out of range.
+    """
+    if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+        raise BadRequest(f"The priority must be from {-MAX_PRIORITY} to {MAX_PRIORITY}.", "/priority")
+    if pipeline.deleted_at is not None:
+        raise NotFound("The pipeline was deleted.")
+    version = PipelineVersion.objects.get(pipeline=pipeline, number=pipeline.version)
+    return _accept(version, Run(pipeline=pipeline, version=version, params=dict(params or {}), priority=priority, trigger=trigger))
+
+
+def cancel(run_id: UUID, *, force: bool = False) -> Run:
+    """Cancel at once what waits; ask a running run to end (`force`: stop its executing nodes too).
+
+    Returns the run as it is afterwards. Errors: `NotFound`; `Conflict` when it has ended.
+    """
+    # The run may be claimed, requeued or ended between the read and the write: the guarded write says, and we look again.
+    while True:
+        found = Run.objects.select_related("pipeline").filter(id=run_id).first()
+        if found is None:
+            raise NotFound("No such run.")
+        if found.status not in ACTIVE:
+            raise Conflict(f"The run has already ended ({found.status}); there is nothing to cancel.")
+        waiting = found.status == RunStatus.PENDING
+        if transitions.cancel_pending_run(found) if waiting else transitions.request_cancel(found, force=force):
+            found.refresh_from_db()
+            return found
+
+
+def resume(run_id: UUID, *, from_node: str = "", version: Literal["same", "latest"] = "same", trigger: Trigger = Trigger.RESUME) -> Run:
+    """A new run that goes on where a failed one ended: what succeeded is skipped and its outputs are reused.
+
+    `from_node` re-runs that node and everything below it; `version="latest"` runs the current definition for what is re-run.
+    Errors: `NotFound`; `Conflict` unless the run failed, or while another resume of it is active; `BadRequest` for an unknown node.
+    """
+    failed = Run.objects.select_related("pipeline", "version").filter(id=run_id).first()
+    if failed is None:
+        raise NotFound("No such run.")
+    if failed.status != RunStatus.FAILED:
+        raise Conflict(f"Only failed runs can be resumed; this one is {failed.status}.")
+    if failed.pipeline.deleted_at is not None:
+        raise Conflict("The pipeline was deleted, so its runs cannot be resumed.")
+    pinned = failed.version
+    if version == "latest":
+        pinned = PipelineVersion.objects.get(pipeline=failed.pipeline, number=failed.pipeline.version)
+    resumed = Run(
+        pipeline=failed.pipeline,
+        version=pinned,
+        params=failed.params,
+        priority=failed.priority,
+        trigger=trigger,
+        logical_date=failed.logical_date,
+        resumed_from=failed,
+        resume_from_node=from_node,
+    )
+    try:
+        with transaction.atomic():
+            return _accept(pinned, resumed)
+    except IntegrityError as error:
+        # The partial unique index `run_one_active_resume` decides between two resumes at the same moment.
+        if not Run.objects.active().filter(resumed_from=failed).exists():
+            raise
+        raise Conflict("The run is already being resumed; wait for that run to end.") from error
+
+
+def _accept(version: PipelineVersion, accepted: Run) -> Run:
+    spec = from_document(version.document)
+    graph = Graph(spec)
+    if accepted.resume_from_node and accepted.resume_from_node not in graph.order:
+        raise BadRequest(f"The pipeline has no node '{accepted.resume_from_node}'.", "/from_node")
+    accepted.created_at = timezone.now()
+    return transitions.create_run(accepted, _node_runs(accepted, spec, graph))
+
+
+def _node_runs(accepted: Run, spec: PipelineSpec, graph: Graph) -> list[NodeRun]:
+    nodes = {node.id: node for node in spec.nodes}
+    return [
+        NodeRun(run_id=accepted.id, node_id=node_id, name=nodes[node_id].name, type=nodes[node_id].type, position=position)
+        for position, node_id in enumerate(graph.order)
+    ]

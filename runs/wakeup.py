@@ -1,0 +1,112 @@
+"""How an idle worker learns that something changed, within milliseconds. Only a hint: polling stays the truth."""
+
+import contextlib
+import os
+import select
+import sqlite3
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+import psycopg
+from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+_SQLITE_POLL_SECONDS = 0.01  # one `PRAGMA data_version` costs some microseconds
+
+
+class _Source(Protocol):
+    """Watches the database for commits of others."""
+
+    def wait(self, pipe: int, seconds: float) -> None:
+        """Return when something changed, `pipe` became readable, or the time is over. Errors: database errors."""
+
+    def close(self) -> None: ...
+
+
+class Wakeup:
+    """Waits for news from the database or from this process. `wake` may be called from any thread and from signal handlers."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._source: _Source | None = None
+
+    def wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of wakes already
+            os.write(self._write, b"x")
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until something may have changed, at most `seconds`. A database that is away is waited for, not raised."""
+        try:
+            if self._source is None:
+                self._source = _open_source(connection)
+            self._source.wait(self._read, seconds)
+        except (sqlite3.Error, psycopg.Error, OSError):
+            self._drop_source()
+            select.select([self._read], [], [], min(seconds, 0.5))
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read, 4096)
+
+    def _drop_source(self) -> None:
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._drop_source()
+        os.close(self._read)
+        os.close(self._write)
+
+
+def _open_source(database: BaseDatabaseWrapper) -> _Source:
+    if database.vendor == "postgresql":
+        return _Notifications(database)
+    return _DataVersion(str(database.settings_dict["NAME"]))
+
+
+class _DataVersion:
+    """SQLite: `PRAGMA data_version` changes when any other connection, of any process, commits."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=1)
+        self._version = self._read_version()
+
+    def wait(self, pipe: int, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while True:
+            version = self._read_version()
+            if version != self._version:
+                self._version = version
+                return
+            left = end - time.monotonic()
+            if left <= 0 or select.select([pipe], [], [], min(left, _SQLITE_POLL_SECONDS))[0]:
+                return
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _read_version(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+class _Notifications:
+    """PostgreSQL: `LISTEN` on a connection of its own."""
+
+    def __init__(self, database: BaseDatabaseWrapper) -> None:
+        parameters = database.get_connection_params()
+        known = {"dbname", "user", "password", "host", "port", "connect_timeout", "application_name", "service", "sslmode", "sslrootcert", "passfile"}
+        self._connection = psycopg.connect(**{key: value for key, value in parameters.items() if key in known}, autocommit=True)
+        self._connection.execute("LISTEN brokoli_runs")
+
+    def wait(self, pipe: int, seconds: float) -> None:
+        if select.select([pipe, self._connection.fileno()], [], [], seconds)[0]:
+            for _ in self._connection.notifies(timeout=0):
+                pass
+
+    def close(self) -> None:
+        self._connection.close()
