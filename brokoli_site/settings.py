@@ -120,7 +120,7 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = HOME / "static"
+STATIC_ROOT = None
 # Finders serve straight from the packages, so that a fresh machine needs no collectstatic.
 WHITENOISE_USE_FINDERS = True
 
@@ -134,7 +134,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_PARSER_CLASSES": ["brokoli_site.common.json.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["brokoli_site.common.json.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "brokoli_site.common.api.AnyAcceptNegotiation",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "brokoli_site.common.negotiation.AnyAcceptNegotiation",
     "URL_FORMAT_OVERRIDE": None,  # `?format=` is a parameter of our own where a call has formats
     "EXCEPTION_HANDLER": "brokoli_site.common.problems.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",

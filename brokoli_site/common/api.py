@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 from django.http import QueryDict
 from rest_framework import serializers
-from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -68,15 +67,6 @@ class StrictCharField(serializers.CharField):
         if not isinstance(data, str):
             self.fail("invalid")
         return str(super().to_internal_value(data))
-
-
-class AnyAcceptNegotiation(DefaultContentNegotiation):
-    """Answers with what it has, whatever `Accept` says: a client that asks for HTML is helped by JSON more than by a 406."""
-
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
-        from_accept = [renderer for renderer in renderers if renderer.media_type in request.META.get("HTTP_ACCEPT", "")]
-        renderer = (from_accept or list(renderers))[0]
-        return renderer, renderer.media_type
 
 
 class ApiView(APIView):
