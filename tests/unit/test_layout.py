@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.core.management import get_commands
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Each part, and which others it may import.
@@ -90,7 +89,3 @@ def test_runs_stands_before_channels() -> None:
     apps = list(settings.INSTALLED_APPS)
 
     assert apps.index("runs") < apps.index("channels")
-
-
-def test_the_worker_command_is_ours() -> None:
-    assert get_commands()["runworker"] == "runs"
