@@ -80,6 +80,8 @@ class Run(models.Model):
             models.Index(fields=["pipeline", "-id"], name="run_pipeline_newest"),
             models.Index(fields=["pipeline", "status", "-id"], name="run_pipeline_status"),
             models.Index(fields=["status", "-id"], name="run_status_newest"),
+            models.Index(fields=["pipeline", "trigger", "-id"], name="run_pipeline_trigger"),
+            models.Index(fields=["trigger", "-id"], name="run_trigger_newest"),
             models.Index(fields=["status", "-priority", "id"], name="run_queue"),
             models.Index(fields=["owner", "status"], name="run_owner"),
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="run_finished"),

@@ -130,6 +130,14 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='run',
+            index=models.Index(fields=['pipeline', 'trigger', '-id'], name='run_pipeline_trigger'),
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(fields=['trigger', '-id'], name='run_trigger_newest'),
+        ),
+        migrations.AddIndex(
+            model_name='run',
             index=models.Index(fields=['status', '-priority', 'id'], name='run_queue'),
         ),
         migrations.AddIndex(

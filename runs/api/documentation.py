@@ -1,0 +1,205 @@
+"""What the OpenAPI document says of the operations on runs: summaries, examples, and every status."""
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, PolymorphicProxySerializer
+
+from brokoli_site.common.openapi import problems
+from runs.api.requests import CancelRequest, LogExportQuery, LogQuery, OutputQuery, ResumeRequest, RunListQuery, RunRequest
+from runs.api.serializers import (
+    AcceptedRunSerializer,
+    LogEntrySerializer,
+    PreviewSerializer,
+    ProfileAnswerSerializer,
+    ResumedRunSerializer,
+    RunDetailSerializer,
+    RunPageSerializer,
+    RunSerializer,
+)
+
+_RUN_ID = "019a9f3c-5b1e-7c42-9d0e-2f6a4c1b8e70"
+_PIPELINE_ID = "019a9f2b-1c77-7e10-8a55-0d9b6f3e2a41"
+_JSON = "application/json"
+_NODE_RUN = {
+    "id": "019a9f3c-5b20-7a11-bb0c-64f1c7d0a9e2",
+    "node_id": "source1",
+    "name": "Fetch Users",
+    "type": "source_file",
+    "status": "success",
+    "row_count": 1500,
+    "duration_ms": 2340,
+    "queue_ms": 4,
+    "rows_per_sec": 641.0,
+    "attempt": 1,
+    "error": "",
+    "started_at": "2024-01-15T06:00:00.120Z",
+    "finished_at": "2024-01-15T06:00:02.460Z",
+}
+_RUN = {
+    "id": _RUN_ID,
+    "pipeline_id": _PIPELINE_ID,
+    "pipeline_name": "Users",
+    "pipeline_version": 3,
+    "status": "success",
+    "trigger": "api",
+    "params": {"date": "2024-01-15"},
+    "priority": 0,
+    "logical_date": None,
+    "error": "",
+    "created_at": "2024-01-15T06:00:00.000Z",
+    "started_at": "2024-01-15T06:00:00.100Z",
+    "finished_at": "2024-01-15T06:01:23.000Z",
+    "queued_ms": 100,
+    "duration_ms": 82900,
+    "resumed_from": None,
+    "cancel_requested": False,
+}
+_RUN_DETAIL = _RUN | {"node_runs": [_NODE_RUN]}
+_ACCEPTED = {"id": _RUN_ID, "pipeline_id": _PIPELINE_ID, "status": "pending"}
+_LOG = [
+    {
+        "seq": 4711,
+        "run_id": _RUN_ID,
+        "node_id": "source1",
+        "attempt": 1,
+        "kind": "node.started",
+        "level": "info",
+        "message": "Starting node: Fetch Users (source_file)",
+        "timestamp": "2024-01-15T06:00:00.120Z",
+    }
+]
+_PREVIEW = {
+    "columns": ["id", "name"],
+    "schema": [{"name": "id", "type": "BIGINT"}, {"name": "name", "type": "VARCHAR"}],
+    "rows": [{"id": 1, "name": "Alice"}],
+    "row_count": 1500,
+    "truncated": True,
+}
+
+
+def _example(name: str, value: Any) -> OpenApiExample:
+    return OpenApiExample(name, value=value, response_only=True)
+
+
+def _sent(name: str, value: Any) -> OpenApiExample:
+    return OpenApiExample(name, value=value, request_only=True)
+
+
+def _answer(shape: Any, description: str, example: Any = None) -> OpenApiResponse:
+    return OpenApiResponse(shape, description, [_example("example", example)] if example is not None else [])
+
+
+_LISTING = {
+    (200, _JSON): OpenApiResponse(
+        PolymorphicProxySerializer(
+            component_name="RunListing", serializers=[RunSerializer(many=True), RunPageSerializer], resource_type_field_name=None, many=False
+        ),
+        "The 50 newest runs as an array; with `page` or `per_page`, an object with that page. A total is counted up to 100,000.",
+        [_example("newest", [_RUN]), _example("page", {"items": [_RUN], "total": 1, "page": 1, "per_page": 20, "pages": 1})],
+    )
+}
+
+RUN: dict[str, Any] = {
+    "operation_id": "run_pipeline",
+    "summary": "Trigger a run",
+    "description": "Answers at once, when the run is stored; a worker executes it. Follow it at `Location`. `{pipeline_id}` is the id or the slug.",
+    "tags": ["runs"],
+    "request": {_JSON: RunRequest},
+    "examples": [_sent("params", {"params": {"date": "2024-01-15"}})],
+    "responses": {(202, _JSON): _answer(AcceptedRunSerializer, "The run was accepted.", _ACCEPTED)} | problems(404, 413, 415, 422),
+}
+PIPELINE_RUNS: dict[str, Any] = {
+    "operation_id": "list_pipeline_runs",
+    "summary": "List runs of a pipeline",
+    "tags": ["runs"],
+    "parameters": [RunListQuery],
+    "responses": _LISTING | problems(404),
+}
+RUNS: dict[str, Any] = {
+    "operation_id": "list_runs",
+    "summary": "List runs of all pipelines",
+    "tags": ["runs"],
+    "parameters": [RunListQuery],
+    "responses": _LISTING | problems(),
+}
+RUN_DETAIL: dict[str, Any] = {
+    "operation_id": "get_run",
+    "summary": "Get a run",
+    "description": "With one entry a node, its latest attempt.",
+    "tags": ["runs"],
+    "responses": {(200, _JSON): _answer(RunDetailSerializer, "The run.", _RUN_DETAIL)} | problems(404),
+}
+CANCEL: dict[str, Any] = {
+    "operation_id": "cancel_run",
+    "summary": "Cancel a run",
+    "description": "Executing nodes finish and no new node starts; `force` stops executing nodes too.",
+    "tags": ["runs"],
+    "request": {_JSON: CancelRequest},
+    "responses": {
+        (200, _JSON): _answer(RunDetailSerializer, "The run had not started; it is cancelled."),
+        (202, _JSON): _answer(RunDetailSerializer, "The run is executing and will be cancelled."),
+    }
+    | problems(404, 409, 413, 415),
+}
+RESUME: dict[str, Any] = {
+    "operation_id": "resume_run",
+    "summary": "Resume a failed run",
+    "description": "Makes a new run. Nodes that succeeded are skipped and their outputs feed the rest.",
+    "tags": ["runs"],
+    "request": {_JSON: ResumeRequest},
+    "examples": [_sent("from_node", {"from_node": "transform1"}), _sent("latest", {"version": "latest"})],
+    "responses": {(202, _JSON): _answer(ResumedRunSerializer, "The new run was accepted.", _ACCEPTED | {"resumed_from": _RUN_ID})}
+    | problems(404, 409, 413, 415, 422),
+}
+LOGS: dict[str, Any] = {
+    "operation_id": "get_run_logs",
+    "summary": "Get run logs",
+    "description": "Oldest first. When there are more than `limit`, a `Link` header with `rel=next` leads on.",
+    "tags": ["run logs"],
+    "parameters": [LogQuery],
+    "responses": {(200, _JSON): _answer(LogEntrySerializer(many=True), "The entries.", _LOG)} | problems(404),
+}
+LOGS_EXPORT: dict[str, Any] = {
+    "operation_id": "export_run_logs",
+    "summary": "Export logs",
+    "description": "All entries as a file, a line an entry.",
+    "tags": ["run logs"],
+    "parameters": [LogExportQuery],
+    "responses": {
+        (200, "text/plain"): OpenApiResponse(
+            OpenApiTypes.STR,
+            "`format=text`",
+            [_example("text", "2024-01-15T06:00:00.120Z INFO    [source1#1] Starting node: Fetch Users (source_file)\n")],
+        ),
+        (200, "application/x-ndjson"): OpenApiResponse(OpenApiTypes.STR, "`format=jsonl`: one object a line, as in the logs."),
+    }
+    | problems(404),
+}
+PREVIEW: dict[str, Any] = {
+    "operation_id": "get_node_preview",
+    "summary": "Node data preview",
+    "description": "The first 50 rows of the node's output. Integers beyond 2^53 and decimals are strings, NaN and infinities null.",
+    "tags": ["node outputs"],
+    "responses": {(200, _JSON): _answer(PreviewSerializer, "The rows.", _PREVIEW)} | problems(404),
+}
+OUTPUT: dict[str, Any] = {
+    "operation_id": "get_node_output",
+    "summary": "Node output",
+    "description": "The whole output as a file. A CSV is for people: a text that a spreadsheet would execute gets an apostrophe unless `raw=true`.",
+    "tags": ["node outputs"],
+    "parameters": [OutputQuery],
+    "responses": {
+        (200, "application/vnd.apache.parquet"): OpenApiResponse(OpenApiTypes.BINARY, "`format=parquet`"),
+        (200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, "`format=csv`", [_example("csv", '"id","name"\n1,"Alice"\n')]),
+        (200, "application/x-ndjson"): OpenApiResponse(OpenApiTypes.STR, "`format=jsonl`", [_example("jsonl", '{"id":1,"name":"Alice"}\n')]),
+    }
+    | problems(404),
+}
+PROFILE: dict[str, Any] = {
+    "operation_id": "get_node_profile",
+    "summary": "Node profile",
+    "description": "What was measured of the output when it was written, and how it differs from the last successful run before this one.",
+    "tags": ["node outputs"],
+    "responses": {(200, _JSON): _answer(ProfileAnswerSerializer, "The profile.")} | problems(404),
+}

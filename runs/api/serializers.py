@@ -1,0 +1,166 @@
+"""What the API shows of runs. Field names and shapes are the published contract; the docs are generated from them."""
+
+import datetime as dt
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from brokoli_site.common.time import iso, milliseconds
+from runs.models import LogEntry, NodeOutput, NodeRun, Run
+from runs.states import EntryKind, NodeStatus, RunStatus, Trigger
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class Moment(serializers.DateTimeField):
+    """A time as the API writes it: UTC, ISO 8601, ending in `Z`."""
+
+    def to_representation(self, value: dt.datetime) -> str:
+        return str(iso(value))
+
+
+class RunSerializer(serializers.Serializer[Run]):
+    """One run, as listings show it. Reads rows of `lookup.shown_runs`."""
+
+    id = serializers.UUIDField()
+    pipeline_id = serializers.UUIDField(help_text="Id of the pipeline.")
+    pipeline_name = serializers.CharField()
+    pipeline_version = serializers.IntegerField(help_text="Number of the version that the run executes.")
+    status = serializers.ChoiceField(choices=[s.value for s in RunStatus])
+    trigger = serializers.ChoiceField(choices=[t.value for t in Trigger], help_text="What made the run.")
+    params = serializers.DictField(help_text="Parameters by name; values are scalars.")
+    priority = serializers.IntegerField()
+    logical_date = serializers.DateField(allow_null=True, help_text="The date that the run is for, when it was made for one.")
+    error = serializers.CharField(allow_blank=True, help_text="Why it failed, or empty.")
+    created_at = Moment()
+    started_at = Moment(allow_null=True)
+    finished_at = Moment(allow_null=True)
+    queued_ms = serializers.SerializerMethodField(help_text="Milliseconds from its creation to its start; null until it started.")
+    duration_ms = serializers.SerializerMethodField(help_text="Milliseconds from its start to its end; null until it ended.")
+    resumed_from = serializers.UUIDField(source="resumed_from_id", allow_null=True, help_text="The failed run that it continues.")
+    cancel_requested = serializers.BooleanField()
+
+    def get_queued_ms(self, run: Run) -> int | None:
+        return milliseconds(run.created_at, run.started_at)
+
+    def get_duration_ms(self, run: Run) -> int | None:
+        return milliseconds(run.started_at, run.finished_at)
+
+
+class NodeRunSerializer(serializers.Serializer[NodeRun]):
+    """The latest attempt of one node."""
+
+    id = serializers.UUIDField()
+    node_id = serializers.CharField()
+    name = serializers.CharField()
+    type = serializers.CharField(help_text="Node type.")
+    status = serializers.ChoiceField(choices=[s.value for s in NodeStatus])
+    row_count = serializers.IntegerField(allow_null=True, help_text="Rows of its output; for a sink, rows written.")
+    duration_ms = serializers.SerializerMethodField(help_text="Milliseconds from its start to its end; null until it ended.")
+    queue_ms = serializers.SerializerMethodField(help_text="Milliseconds from its inputs being there to its start.")
+    rows_per_sec = serializers.SerializerMethodField(help_text="Rows a second, or null where there is nothing to divide.")
+    attempt = serializers.IntegerField(help_text="1 for the first attempt.")
+    error = serializers.CharField(allow_blank=True)
+    started_at = Moment(allow_null=True)
+    finished_at = Moment(allow_null=True)
+
+    def get_duration_ms(self, node_run: NodeRun) -> int | None:
+        return milliseconds(node_run.started_at, node_run.finished_at)
+
+    def get_queue_ms(self, node_run: NodeRun) -> int | None:
+        return milliseconds(node_run.ready_at, node_run.started_at)
+
+    def get_rows_per_sec(self, node_run: NodeRun) -> float | None:
+        if node_run.row_count is None or node_run.started_at is None or node_run.finished_at is None:
+            return None
+        seconds = (node_run.finished_at - node_run.started_at).total_seconds()
+        return round(node_run.row_count / seconds, 1) if seconds > 0 else None
+
+
+class RunPageSerializer(serializers.Serializer[Any]):
+    """One page of runs, newest first."""
+
+    items = RunSerializer(many=True)
+    total = serializers.IntegerField(help_text="Counted up to 100,000.")
+    page = serializers.IntegerField()
+    per_page = serializers.IntegerField()
+    pages = serializers.IntegerField()
+
+
+class RunDetailSerializer(RunSerializer):
+    """One run with one entry a node, in the order of the graph."""
+
+    node_runs = serializers.SerializerMethodField()
+
+    @extend_schema_field(NodeRunSerializer(many=True))
+    def get_node_runs(self, run: Run) -> list[dict[str, Any]]:
+        return [dict(NodeRunSerializer(node_run).data) for node_run in NodeRun.objects.filter(run=run).last_attempts()]
+
+
+class AcceptedRunSerializer(serializers.Serializer[Run]):
+    """A run that was stored and waits for a worker."""
+
+    id = serializers.UUIDField()
+    pipeline_id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=[s.value for s in RunStatus])
+
+
+class ResumedRunSerializer(AcceptedRunSerializer):
+    resumed_from = serializers.UUIDField(source="resumed_from_id")
+
+
+class LogEntrySerializer(serializers.Serializer[LogEntry]):
+    """A line that a node wrote, or a change of status (`kind`)."""
+
+    seq = serializers.IntegerField(help_text="Orders all entries; pass the last one seen as `since`.")
+    run_id = serializers.UUIDField()
+    node_id = serializers.CharField(allow_blank=True, help_text="Empty for entries about the run itself.")
+    attempt = serializers.IntegerField(allow_null=True)
+    kind = serializers.ChoiceField(choices=[k.value for k in EntryKind])
+    level = serializers.ChoiceField(choices=LEVELS)
+    message = serializers.CharField()
+    timestamp = Moment()
+
+
+class SchemaColumnSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    type = serializers.CharField(help_text="As DuckDB names it.")
+
+
+class PreviewSerializer(serializers.Serializer[NodeOutput]):
+    """The first rows of an output."""
+
+    columns = serializers.ListField(child=serializers.CharField())
+    schema = SchemaColumnSerializer(many=True)
+    rows = serializers.ListField(child=serializers.DictField(), help_text="Objects by column name.")
+    row_count = serializers.IntegerField(help_text="Rows of the whole output.")
+    truncated = serializers.BooleanField(help_text="Whether there are more rows than these.")
+
+
+class ColumnProfileSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    type = serializers.CharField()
+    null_count = serializers.IntegerField()
+    null_pct = serializers.FloatField()
+    unique_count = serializers.IntegerField()
+    unique_pct = serializers.FloatField()
+    min_val = serializers.JSONField(allow_null=True)
+    max_val = serializers.JSONField(allow_null=True)
+    mean_val = serializers.FloatField(allow_null=True)
+    is_numeric = serializers.BooleanField()
+    sample_values = serializers.ListField(child=serializers.JSONField())
+    histogram = serializers.JSONField(allow_null=True)
+
+
+class ProfileSerializer(serializers.Serializer[Any]):
+    row_count = serializers.IntegerField()
+    column_count = serializers.IntegerField()
+    profiling_ms = serializers.IntegerField(help_text="Milliseconds that measuring took.")
+    columns = ColumnProfileSerializer(many=True)
+
+
+class ProfileAnswerSerializer(serializers.Serializer[Any]):
+    profile = ProfileSerializer()
+    schema = SchemaColumnSerializer(many=True)
+    drift = serializers.JSONField(allow_null=True, help_text="Against the last successful run before this one; null when there is none.")
