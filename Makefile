@@ -38,6 +38,10 @@ setup: $(RUNTIME) ## Make .venv with what Brokoli needs.
 migrate: $(RUNTIME) ## Bring the database up to date.
 	@$(BIN)/python manage.py migrate --verbosity 0
 
+demo: migrate ## Show it: load the examples, serve on PORT, run one and show its result; EXIT=1 ends then.
+	@$(BIN)/python manage.py load_examples
+	@$(BIN)/python -m examples.demo --port $(PORT) $(if $(EXIT),--exit)
+
 serve: migrate ## Serve on PORT (8080): web server and worker, until Ctrl-C.
 	@$(BIN)/python manage.py serve --port $(PORT)
 
@@ -59,6 +63,9 @@ lint: $(DEVELOPMENT) ## Check style and types.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+
+bench: $(RUNTIME) ## Measure, as ratios to baselines of the same run; keeps bench/latest.md.
+	@$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 format: $(DEVELOPMENT) ## Put the code into its style.
 	@$(BIN)/ruff check --fix .

@@ -7,15 +7,18 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import requests
 from django.conf import settings
 from django.db import connection
 
 T = TypeVar("T")
+_MARK = "TEST_PROGRAM"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -53,19 +56,28 @@ def environment(**changes: str) -> dict[str, str]:
     return kept | ours | changes
 
 
+def _environment_of(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ() if process.status() != psutil.STATUS_ZOMBIE else {}
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return {}
+
+
 class Program:
-    """One `manage.py COMMAND` process with all its children, in a process group of its own. Its words go to one file."""
+    """One `manage.py COMMAND` process with all its children, in a session of its own. Its words go to one file."""
 
     def __init__(self, arguments: list[str], output: Path, env: Mapping[str, str]) -> None:
         self.arguments = arguments
         self._output = output
+        # Children that lost their parent are still found by this mark in their environment.
+        self._mark = uuid.uuid4().hex
         with output.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "manage.py"), *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=dict(env),
+                env={**env, _MARK: self._mark},
                 cwd=ROOT,
                 start_new_session=True,
             )
@@ -109,10 +121,17 @@ class Program:
 
         return wait_for(alive_or_done, seconds, what)
 
+    def processes(self) -> list[psutil.Process]:
+        """It and its children that live, also those whose parent died."""
+        return [process for process in psutil.process_iter() if _environment_of(process).get(_MARK) == self._mark]
+
     def clean_up(self) -> None:
-        """End it and what is left of its children."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """`kill -9` of all that lives of it."""
+        while processes := self.processes():  # one may start another while we look
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(processes, timeout=10)
         self.process.wait(timeout=10)
 
 

@@ -72,7 +72,7 @@ def loads(body: bytes) -> Any:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise InvalidJSON(f"The body is not UTF-8: byte {error.start} cannot be read.") from error
-    if not text.strip():
+    if not text.strip(" \t\r\n"):
         return {}
     try:
         value = _DECODER.decode(text)

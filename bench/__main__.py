@@ -1,0 +1,256 @@
+"""`make bench`: every figure as a ratio to a baseline of the same run, printed as a table and kept in bench/latest.md."""
+
+import argparse
+import datetime as dt
+import os
+import platform
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import django
+import duckdb
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from bench import job, small
+from examples.local_server import Api, LocalServer, ServerError, free_port, manage
+
+LATEST = Path(__file__).parent / "latest.md"
+_ENDED = frozenset({"success", "failed", "cancelled"})
+_FOLDER = "bench"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table. `baseline` says what the ratio is to; `target` what was promised."""
+
+    what: str
+    measured: str
+    baseline: str
+    ratio: str
+    target: str
+    met: bool | None
+
+
+@dataclass(frozen=True)
+class Options:
+    rows: int
+    rounds: int
+    small_runs: int
+    burst: int
+
+
+def spread(values: Sequence[float], unit: str = "ms") -> str:
+    return f"{statistics.median(values):,.0f} {unit} ({min(values):,.0f} to {max(values):,.0f})"
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Milliseconds."""
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1000
+
+
+def script(*arguments: str) -> str:
+    """Run a module of ours with a Python of its own; what it printed."""
+    return subprocess.run([sys.executable, "-m", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def run_to_success(api: Api, pipeline: dict[str, Any], poll_seconds: float) -> None:
+    """Trigger and wait until the API says `success`. Errors: `ServerError` for any other end."""
+    run_id = api.post(f"/api/pipelines/{pipeline['id']}/run")["id"]
+    while True:
+        run = api.get(f"/api/runs/{run_id}")
+        if run["status"] in _ENDED:
+            break
+        time.sleep(poll_seconds)
+    if run["status"] != "success":
+        raise ServerError(f"the run ended as {run['status']}: {run['error']}")
+
+
+def big_job(api: Api, folder: Path, options: Options) -> list[Figure]:
+    """(a) through the API, (b) the plain script, (c) the fused one, in turn, so that a busy moment of the machine hits all three."""
+    job.make_orders(folder, options.rows)
+    pipeline = api.post("/api/pipelines", job.pipeline(_FOLDER))
+    run_to_success(api, pipeline, 0.02)  # the first run of each warms the file cache
+    for way in ("plain", "fused"):
+        script("bench.job", way, str(folder))
+    ours, plain, fused = [], [], []
+    for _ in range(options.rounds):
+        ours.append(timed(lambda: run_to_success(api, pipeline, 0.02)))
+        result = job.revenues(folder)
+        plain.append(float(script("bench.job", "plain", str(folder))))
+        if job.revenues(folder) != result:
+            raise ServerError("the pipeline and the script do not write the same")
+        fused.append(float(script("bench.job", "fused", str(folder))))
+    ratio = statistics.median(ours) / statistics.median(plain)
+    what = f"{options.rows:,} rows: read, keep and add, check, aggregate, write; trigger to success"
+    return [
+        Figure(what, spread(ours), f"plain DuckDB script that keeps the same outputs: {spread(plain)}", f"{ratio:.2f}", "≤ 1.5", ratio <= 1.5),
+        Figure(
+            "the same",
+            spread(ours),
+            f"one fused query that keeps nothing: {spread(fused)}",
+            f"{statistics.median(ours) / statistics.median(fused):.2f}",
+            "",
+            None,
+        ),
+    ]
+
+
+def small_runs(api: Api, folder: Path, options: Options) -> Figure:
+    """Trigger to success of three nodes over ten rows, one run at a time."""
+    small.make_ten(folder)
+    pipeline = api.post("/api/pipelines", small.three_nodes(_FOLDER))
+    for _ in range(3):
+        run_to_success(api, pipeline, 0.005)
+    ours, scripts = [], []
+    for index in range(options.small_runs):
+        ours.append(timed(lambda: run_to_success(api, pipeline, 0.005)))
+        if index % 5 == 0:
+            scripts.append(timed(lambda: script("bench.small", str(folder))))
+    median = statistics.median(ours)
+    measured = f"median {median:,.0f} ms, p95 {percentile(ours, 0.95):,.0f} ms ({min(ours):,.0f} to {max(ours):,.0f})"
+    return Figure(
+        "3 nodes, 10 rows: trigger to success",
+        measured,
+        f"the same steps as a script started anew: {spread(scripts)}",
+        f"{median / statistics.median(scripts):.2f}",
+        "median ≤ 200 ms",
+        median <= 200,
+    )
+
+
+def burst(api: Api, folder: Path, options: Options) -> Figure:
+    """Runs per second from the first trigger to the last success, with one worker."""
+    pipeline = next(item for item in api.get("/api/pipelines") if item["pipeline_id"] == "bench-ten")
+    listing = f"/api/pipelines/{pipeline['id']}/runs?page=1&per_page=1"
+    before = api.get(f"{listing}&status=success")["total"]
+    start = time.perf_counter()
+    for _ in range(options.burst):
+        api.post(f"/api/pipelines/{pipeline['id']}/run")
+    triggered = time.perf_counter() - start
+    while api.get(f"{listing}&status=success")["total"] < before + options.burst:
+        if api.get(f"{listing}&status=failed")["total"]:
+            raise ServerError("a run of the burst failed")
+        time.sleep(0.05)
+    rate = options.burst / (time.perf_counter() - start)
+    scripts = [timed(lambda: script("bench.small", str(folder))) for _ in range(5)]
+    script_rate = 1000 / statistics.median(scripts)
+    return Figure(
+        f"burst of {options.burst} such runs, one worker",
+        f"{rate:,.1f} runs/s (all accepted after {triggered:.1f} s)",
+        f"scripts started one after the other: {script_rate:,.1f}/s",
+        f"{rate / script_rate:.2f}",
+        "≥ 15 runs/s",
+        rate >= 15,
+    )
+
+
+def validation(api: Api, rounds: int) -> Figure:
+    """`POST /api/pipelines/validate` of 500 nodes, seen by the client."""
+    document = small.graph(_FOLDER)
+    found = api.post("/api/pipelines/validate", document)
+    if not found["valid"]:
+        raise ServerError(f"the graph of {small.GRAPH_NODES} nodes is not valid: {found['errors'][:3]}")
+    ours, parsing = [], []
+    for _ in range(rounds):
+        ours.append(timed(lambda: api.post("/api/pipelines/validate", document)))
+        parsing.append(small.parse_expressions() * 1000)
+    median = statistics.median(ours)
+    return Figure(
+        f"validation of {small.GRAPH_NODES} nodes over HTTP",
+        spread(ours),
+        f"sqlglot parsing the same expressions, nothing else: {spread(parsing)}",
+        f"{median / statistics.median(parsing):.2f}",
+        "≤ 500 ms",
+        median <= 500,
+    )
+
+
+def machine() -> str:
+    memory = psutil.virtual_memory().total / 1024**3
+    return (
+        f"{os.cpu_count()} processors, {memory:.0f} GiB memory, {platform.system()} {platform.machine()}, Python {platform.python_version()}, "
+        f"Django {django.__version__}, DuckDB {duckdb.__version__}, SQLite {sqlite3.sqlite_version}; the embedded default with one worker"
+    )
+
+
+def verdict(figure: Figure) -> str:
+    return figure.target if figure.met is None else f"{figure.target}: {'met' if figure.met else 'MISSED'}"
+
+
+def show(figures: Sequence[Figure], console: Console) -> None:
+    table = Table(show_lines=True)
+    for name in ("what", "measured", "baseline of the same run", "ratio", "target"):
+        table.add_column(name, justify="right" if name == "ratio" else "left")
+    for figure in figures:
+        table.add_row(figure.what, figure.measured, figure.baseline, figure.ratio, verdict(figure))
+    console.print(table)
+
+
+def page(figures: Sequence[Figure]) -> str:
+    rows = [f"| {f.what} | {f.measured} | {f.baseline} | {f.ratio} | {verdict(f)} |" for f in figures]
+    return "\n".join(
+        [
+            "# The latest benchmark",
+            "",
+            f"`make bench` on {dt.datetime.now(dt.UTC):%Y-%m-%d}: {machine()}.",
+            "Medians, with the least and the most in brackets. What is compared is run in turn, so that a busy moment hits both.",
+            "",
+            "| what | measured | baseline of the same run | ratio | target |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a hundredth of the work, to see that it works; keeps no page")
+    quick = parser.parse_args().quick
+    options = Options(rows=10_000, rounds=2, small_runs=6, burst=10) if quick else Options(rows=1_000_000, rounds=9, small_runs=60, burst=200)
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="brokoli-bench-") as name:
+        home = Path(name)
+        folder = home / "data" / _FOLDER
+        folder.mkdir(parents=True)
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("BROKOLI_") and key != "DATABASE_URL"}
+        env = kept | {"BROKOLI_HOME": str(home)}
+        manage("migrate", "--verbosity", "0", env=env)
+        figures: list[Figure] = []
+        with LocalServer(free_port(), home / "serve.log", env) as server:
+            api = Api(server.port)
+            with console.status("A million rows…"):
+                figures += big_job(api, folder, options)
+            with console.status("Small runs…"):
+                figures.append(small_runs(api, folder, options))
+            with console.status("A burst…"):
+                figures.append(burst(api, folder, options))
+            with console.status("Validation…"):
+                figures.append(validation(api, options.rounds))
+            api.close()
+    show(figures, console)
+    if not quick:
+        LATEST.write_text(page(figures))
+        console.print(f"Kept in {LATEST.relative_to(Path.cwd())}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,11 @@
+"""The expression language: SQL in DuckDB's dialect, checked when a pipeline is saved, plus Brokoli's older rule forms.
+
+`docs/expressions.md` describes the language; `parser.py` says how a text is checked.
+"""
+
+from pipelines.expressions.errors import ExpressionError
+from pipelines.expressions.queries import ParsedQuery, parse_query
+from pipelines.expressions.quoting import literal, quote
+from pipelines.expressions.scalars import Scalar, parse_scalar
+
+__all__ = ["ExpressionError", "ParsedQuery", "Scalar", "literal", "parse_query", "parse_scalar", "quote"]

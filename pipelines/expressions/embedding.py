@@ -1,0 +1,74 @@
+"""References in SQL: each becomes a placeholder before parsing and a literal in the tree afterwards, so a value never is SQL text."""
+
+import re
+from typing import Any
+
+from pipelines.expressions import trees
+from pipelines.expressions.checking import Refused, walk
+from pipelines.expressions.parser import Tree, position_of
+from pipelines.expressions.source import Edit, Source
+from pipelines.references import Reference, References, UnknownReference, as_text, find, problem_with
+
+
+class Embedded:
+    """The references of one SQL text. `source` is the text with placeholders."""
+
+    def __init__(self, source: Source) -> None:
+        """Errors: `ExpressionError` for references that no run can resolve."""
+        self._original = source
+        self._references = list(find(source.text))
+        for reference in self._references:
+            problem = problem_with(reference)
+            if problem is not None:
+                raise source.error(problem, reference.start)
+        self._prefix = self._unused_prefix(source.text)
+        edits = [Edit(reference.start, reference.end, self._name(index)) for index, reference in enumerate(self._references)]
+        self.source = source.edited(edits)
+
+    def in_words(self, message: str) -> str:
+        """`message` with what the user wrote instead of our placeholders."""
+        for index, reference in enumerate(self._references):
+            message = message.replace(self._name(index), reference.text)
+        return message
+
+    @staticmethod
+    def _unused_prefix(text: str) -> str:
+        prefix, lowered = "brokoli_reference_", text.lower()
+        while prefix in lowered:
+            prefix += "x_"
+        return prefix
+
+    def _name(self, index: int) -> str:
+        return f"{self._prefix}{index}_"
+
+    def insert(self, tree: Tree, references: References | None) -> None:
+        """Put values for the placeholders of `tree`; without `references` (when a pipeline is saved) NULL stands for each.
+
+        Errors: `Refused` where a placeholder stands for anything but a value, `ExpressionError` for names that do not exist."""
+        if not self._references:
+            return
+        values = [self._value(reference, references) for reference in self._references]
+        indexes = {self._name(index): index for index in range(len(values))}
+        pattern = re.compile(re.escape(self._prefix) + r"(\d+)_")
+        for node in walk(tree):
+            if node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1 and node["column_names"][0] in indexes:
+                trees.replace(node, trees.constant(values[indexes[node["column_names"][0]]]))
+            elif node.get("class") == "CONSTANT" and node["literal"]["kind"] == "STRING":
+                text = node["literal"]["text"]
+                node["literal"]["text"] = pattern.sub(lambda match: as_text(values[int(match[1])]), text)
+        self._check_none_is_left(tree)
+
+    def _value(self, reference: Reference, references: References | None) -> Any:
+        if references is None:
+            return reference.plain if reference.escaped else None
+        try:
+            return references.value(reference)
+        except UnknownReference as error:
+            raise self._original.error(error.message, reference.start) from error
+
+    def _check_none_is_left(self, tree: Tree) -> None:
+        for node in walk(tree):
+            for value in node.values():
+                texts = value if isinstance(value, list) else [value]
+                if node.get("class") != "CONSTANT" and any(isinstance(text, str) and self._prefix in text for text in texts):
+                    raise Refused("a reference may stand for a value, or within a quoted text, and nowhere else", position_of(node))

@@ -1,0 +1,162 @@
+"""DuckDB's own parser, as a service: text to syntax tree, and back.
+
+What is checked is thus exactly what will run; a second parser that reads a text differently (and each does, somewhere) would be a
+way around the checks. The trees are those of `json_serialize_sql`: nested dicts, lists and scalars, deserialised into SQL by
+`json_deserialize_sql`. Parsing happens on one in-memory instance a process that can reach no file, setting or extension.
+"""
+
+import os
+import threading
+from functools import lru_cache
+from typing import Any
+
+import duckdb
+import orjson
+
+Tree = dict[str, Any]
+
+# DuckDB's "no position".
+_NOWHERE = 1 << 63
+# Small texts are parsed again and again (each save, each run); large ones are rare, and their trees are fat.
+_CACHED_CHARACTERS = 2_000
+_DEEPEST_TREE = 500
+
+
+class SyntaxProblem(Exception):
+    """The text cannot be parsed. `position` counts bytes of the text that was given, None where unknown."""
+
+    def __init__(self, message: str, position: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.position = position
+
+
+class _Instance:
+    """The locked instance, made when it is first needed (about 20 ms); cursors of it are connections and cost nothing."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._root: duckdb.DuckDBPyConnection | None = None
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._root is None:
+                self._root = _connect()
+            return self._root.cursor()
+
+    def forget(self) -> None:
+        """In a forked child: the parent's instance must not be touched."""
+        self._lock = threading.Lock()
+        self._root = None
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "threads": 1,
+            "memory_limit": "256MB",
+            "enable_external_access": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,
+            "errors_as_json": True,
+            "temp_directory": "",
+        },
+    )
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+_instance = _Instance()
+os.register_at_fork(after_in_child=_instance.forget)
+
+
+def cursor() -> duckdb.DuckDBPyConnection:
+    """A connection of its own (own temporary tables) on the locked instance; close it after use. Errors come as JSON texts."""
+    return _instance.cursor()
+
+
+def parse(sql: str) -> list[Tree]:
+    """The statements of `sql`, SELECTs only. Errors: `SyntaxProblem`."""
+    text = _parse_cached(sql) if len(sql) <= _CACHED_CHARACTERS else _parse(sql)
+    try:
+        answer = orjson.loads(text)
+    except orjson.JSONDecodeError as error:  # nested beyond what orjson reads
+        raise SyntaxProblem("the expression is nested too deeply") from error
+    if answer["error"]:
+        raise _problem(answer)
+    statements: list[Tree] = answer["statements"]
+    for statement in statements:
+        _check_depth(statement)
+    return statements
+
+
+def render(statements: list[Tree]) -> str:
+    """The SQL of trees. Errors: `SyntaxProblem`."""
+    text = orjson.dumps({"error": False, "statements": statements}).decode()
+    return _render_cached(text) if len(text) <= 20 * _CACHED_CHARACTERS else _render(text)
+
+
+def _parse(sql: str) -> str:
+    with cursor() as connection:
+        try:
+            row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
+        except duckdb.Error as error:
+            raise SyntaxProblem(error_facts(error)["exception_message"]) from error
+    assert row is not None
+    return str(row[0])
+
+
+def _render(text: str) -> str:
+    with cursor() as connection:
+        try:
+            row = connection.execute("SELECT json_deserialize_sql(?::JSON)", [text]).fetchone()
+        except duckdb.Error as error:
+            raise SyntaxProblem(error_facts(error)["exception_message"]) from error
+    assert row is not None
+    return str(row[0])
+
+
+_parse_cached = lru_cache(maxsize=4096)(_parse)
+_render_cached = lru_cache(maxsize=4096)(_render)
+
+
+def _problem(answer: Tree) -> SyntaxProblem:
+    message = str(answer.get("error_message", "syntax error")).split("\n")[0]
+    if "Only SELECT statements" in message:
+        return SyntaxProblem("only a single SELECT is allowed")
+    if "expression depth" in message:
+        return SyntaxProblem("the expression is nested too deeply")
+    position = answer.get("position")
+    return SyntaxProblem(message, int(position) if position is not None else None)
+
+
+def error_facts(error: duckdb.Error) -> Tree:
+    """What DuckDB says of an error on a connection of this instance: `exception_message`, and where known `position`, `name`, …"""
+    text = str(error)
+    start = text.find("{")
+    if start >= 0:
+        try:
+            facts = orjson.loads(text[start:])
+        except orjson.JSONDecodeError:
+            facts = None
+        if isinstance(facts, dict) and "exception_message" in facts:
+            return facts
+    return {"exception_message": text}
+
+
+def position_of(tree: Tree) -> int | None:
+    """Byte position of a tree's text, None where DuckDB does not know it."""
+    position = tree.get("query_location")
+    return None if not isinstance(position, int) or position >= _NOWHERE else position
+
+
+def _check_depth(tree: Tree) -> None:
+    """What walks a tree does so by recursion; Python's stack must not be what ends it."""
+    level: list[Any] = [tree]
+    for _ in range(_DEEPEST_TREE):
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node) if isinstance(child, (dict, list))]
+        if not level:
+            return
+    raise SyntaxProblem("the expression is nested too deeply")

@@ -1,0 +1,168 @@
+"""References to what is known when a node starts: `${param.x}`, `${run.id}`, `${run.date}`, `${run.started_at}`, `${env.BROKOLI_VAR_X}`.
+
+The SDK's forms mean the same: `{{ params.x }}`, `{{ ds }}`, `{{ ds_nodash }}`, `{{ ts }}`, `{{ run_id }}`. `$${` is a plain `${`.
+
+In texts a reference is replaced by its value; a text that is nothing but one reference becomes the value itself, with its
+type. In SQL a reference never becomes text of the statement: see `pipelines.expressions`.
+"""
+
+import datetime as dt
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from brokoli_site.common.errors import NodeError
+from pipelines.nodes.base import RunFacts
+
+Value = str | int | float | bool | None
+
+# Only these reach a pipeline: the server's environment holds its secrets.
+ENVIRONMENT_PREFIX = "BROKOLI_VAR_"
+
+_PATTERN = re.compile(r"(?P<escape>\$)?\$\{(?P<name>[^{}]*)\}|\{\{\s*(?P<template>[A-Za-z_][\w.]*)\s*\}\}")
+_TEMPLATES = {"ds": "run.date", "ds_nodash": "run.date_nodash", "run_id": "run.id", "ts": "run.started_at"}
+_RUN_NAMES = ("id", "date", "date_nodash", "started_at")
+_LATER = {"var": "variables", "secret": "secrets"}
+
+
+class UnknownReference(NodeError):
+    """A reference names something that does not exist."""
+
+    code = "unknown_reference"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One reference in a text: `kind` and `name` of `${kind.name}`; `start` and `end` delimit it. `escaped`: it stands for itself."""
+
+    text: str
+    kind: str
+    name: str
+    start: int
+    end: int
+    escaped: bool = False
+
+    @property
+    def plain(self) -> str:
+        """What an escaped reference stands for."""
+        return self.text[1:]
+
+
+def find(text: str) -> Iterator[Reference]:
+    """The references in `text`, in order."""
+    for match in _PATTERN.finditer(text):
+        escaped = match["escape"] is not None
+        if match["template"] is not None:
+            full = _template_name(match["template"])
+            if full is None:
+                continue  # `{{ pipeline }}` and the like are a notification's, not ours
+        else:
+            full = match["name"].strip()
+        kind, _, name = full.partition(".")
+        yield Reference(match[0], kind, name, match.start(), match.end(), escaped)
+
+
+def _template_name(name: str) -> str | None:
+    if name.startswith(("params.", "param.")):
+        return "param." + name.partition(".")[2]
+    return _TEMPLATES.get(name)
+
+
+def problem_with(reference: Reference) -> str | None:
+    """What can be said against a reference before the run: a sentence, or None."""
+    if reference.escaped or (reference.kind == "param" and reference.name):
+        return None
+    if reference.kind in _LATER:
+        return f"{reference.text}: {_LATER[reference.kind]} are not available in this version"
+    if reference.kind == "run":
+        return None if reference.name in _RUN_NAMES else f"{reference.text}: a run has {', '.join(_RUN_NAMES)}"
+    if reference.kind == "env":
+        is_open = reference.name.startswith(ENVIRONMENT_PREFIX) and len(reference.name) > len(ENVIRONMENT_PREFIX)
+        return None if is_open else f"{reference.text}: only environment variables whose names start with {ENVIRONMENT_PREFIX} can be read"
+    return f"{reference.text} is unknown; use ${{param.NAME}}, ${{run.id}}, ${{run.date}}, ${{run.started_at}} or ${{env.{ENVIRONMENT_PREFIX}NAME}}"
+
+
+@dataclass(frozen=True)
+class References:
+    """What the references of one run stand for."""
+
+    run_id: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    date: dt.date | None = None
+    started_at: dt.datetime | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @classmethod
+    def of(cls, facts: RunFacts) -> "References":
+        """A run without a logical date has that of its start, in UTC; a run that has not started, today's."""
+        started_at = facts.started_at
+        date = facts.logical_date or (started_at or dt.datetime.now(dt.UTC)).astimezone(dt.UTC).date()
+        return cls(run_id=facts.run_id, params=facts.params, date=date, started_at=started_at)
+
+    def value(self, reference: Reference) -> Value:
+        """Errors: `UnknownReference` naming the reference."""
+        if reference.escaped:
+            return reference.plain
+        problem = problem_with(reference)
+        if problem is not None:
+            raise UnknownReference(problem)
+        match reference.kind:
+            case "param":
+                return self._param(reference)
+            case "env":
+                if reference.name not in self.environment:
+                    raise UnknownReference(f"{reference.text}: the server's environment has no {reference.name}")
+                return self.environment[reference.name]
+        return self._of_run(reference)
+
+    def _param(self, reference: Reference) -> Value:
+        if reference.name not in self.params:
+            given = ", ".join(sorted(self.params)) or "none"
+            raise UnknownReference(f"{reference.text}: the run has no parameter {reference.name} (it has: {given})")
+        value = self.params[reference.name]
+        if value is None or isinstance(value, (str, int, float, bool)):
+            return value
+        return str(value)
+
+    def _of_run(self, reference: Reference) -> Value:
+        values = {
+            "id": self.run_id,
+            "date": self.date.isoformat() if self.date else None,
+            "date_nodash": self.date.strftime("%Y%m%d") if self.date else None,
+            "started_at": self.started_at.astimezone(dt.UTC).isoformat() if self.started_at else None,
+        }
+        value = values[reference.name]
+        if value is None:
+            raise UnknownReference(f"{reference.text}: this run has none")
+        return value
+
+    def substitute(self, value: Any) -> Any:
+        """`value` with the references in every text of it (nested lists and objects too) replaced. Errors: `UnknownReference`."""
+        if isinstance(value, str):
+            return self._substitute_text(value)
+        if isinstance(value, Mapping):
+            return {key: self.substitute(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.substitute(item) for item in value]
+        return value
+
+    def _substitute_text(self, text: str) -> Any:
+        found = list(find(text))
+        if not found:
+            return text
+        if len(found) == 1 and found[0].text == text.strip() and not found[0].escaped:
+            return self.value(found[0])
+        parts, done = [], 0
+        for reference in found:
+            parts += [text[done : reference.start], as_text(self.value(reference))]
+            done = reference.end
+        return "".join(parts) + text[done:]
+
+
+def as_text(value: Value) -> str:
+    """A value within a text: as JSON writes it, without quotes; null is nothing."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
