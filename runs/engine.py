@@ -197,6 +197,8 @@ class RunSession:
             case Query():
                 context.stop.check()
                 facts = output.write(self._engine.store, context.connection, result, task.artifact, context.stop, narrow=not trusted)
+                if result.after is not None:
+                    result.after(facts.row_count)
                 return NodeResult(facts.row_count, output=facts)
             case PassThrough(index=index):
                 source = task.inputs[index]

@@ -146,11 +146,12 @@ class NodeContext:
 class Query:
     """The output is what this single SELECT gives on the node's connection. `parameters` are bound by the engine.
 
-    `after` runs once the output is written, on the same connection, for what is cheaper to log when it is known (may be None).
+    `after` is called once the output is written, with its number of rows, for what can only be logged then.
     """
 
     sql: str
     parameters: Mapping[str, Any] | Sequence[Any] | None = None
+    after: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
