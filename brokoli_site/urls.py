@@ -3,8 +3,12 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from brokoli_site.common.openapi import DocsView, SchemaView
+
 urlpatterns = [
     path("api/", include("pipelines.api.urls")),
+    path("api/schema", SchemaView.as_view(), name="schema"),
+    path("api/docs", DocsView.as_view(), name="docs"),
     path("api/", include("runs.api.urls")),
     path("admin/", admin.site.urls),
 ]

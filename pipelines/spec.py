@@ -57,6 +57,7 @@ class NodeSpec:
     retry: RetryPolicy = RetryPolicy()
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     pool: str = ""
+    pointer: str = field(default="", compare=False)  # JSON Pointer of the node in its document, for problems found later
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,7 @@ def _read_node(raw: Mapping[str, Any], node_id: str, pointer: str, problems: lis
         # 0 is how the SDK's older versions spelt "not set".
         timeout_seconds=settings.number("timeout", 0, LONGEST_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS) or DEFAULT_TIMEOUT_SECONDS,
         pool=settings.text("pool") or settings.connection(),
+        pointer=pointer,
     )
 
 

@@ -1,7 +1,13 @@
-"""What the OpenAPI document says of every call alike: its problems."""
+"""The OpenAPI document: what it says of every call alike, and where it is served."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiJsonRenderer2, OpenApiYamlRenderer
+from drf_spectacular.utils import extend_schema
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework import serializers
 
 from brokoli_site.common.problems import MEDIA_TYPE
@@ -34,3 +40,43 @@ class ProblemSerializer(serializers.Serializer[Any]):
 def problems(*statuses: int) -> dict[Any, Any]:
     """Responses for `extend_schema`: these statuses, and those that any call may answer (400, 401, 403, 503), as problems."""
     return {(status, MEDIA_TYPE): ProblemSerializer for status in sorted({400, 401, 403, 503, *statuses})}
+
+
+class LocalModeScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """Local mode needs no credentials; `{}` says that they are optional."""
+
+    target_class = "brokoli_site.common.local_mode.LocalModeAuthentication"
+    name = []  # noqa: RUF012 - spectacular declares it so
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> Any:
+        return []
+
+    def get_security_requirement(self, auto_schema: AutoSchema) -> Any:
+        return {}
+
+
+class StrictSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """Says of strict bodies that no other field is accepted."""
+
+    target_class = "brokoli_site.common.api.StrictSerializer"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: Any) -> Any:
+        schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)  # type: ignore[no-untyped-call]
+        return {**schema, "additionalProperties": False}
+
+
+@extend_schema(exclude=True)
+class SchemaView(SpectacularAPIView):
+    """`/api/schema`: JSON, or YAML for who asks for it."""
+
+    required_permissions: ClassVar[Mapping[str, str]] = {"GET": ""}
+    renderer_classes = [OpenApiJsonRenderer2, OpenApiJsonRenderer, OpenApiYamlRenderer]  # noqa: RUF012 - DRF declares it so
+
+
+@extend_schema(exclude=True)
+class DocsView(SpectacularSwaggerView):
+    """`/api/docs`: the document, to browse and try; all its files come from this server."""
+
+    required_permissions: ClassVar[Mapping[str, str]] = {"GET": ""}
+    url_name = "schema"

@@ -18,7 +18,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from brokoli_site.common.errors import BadRequest, BrokoliError, NotFound, TooLarge, Unavailable
-from brokoli_site.common.json import dumps
+from brokoli_site.common.json import JSONRenderer, dumps
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
@@ -63,6 +63,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
         return None
     problem, headers = found
     problem["instance"] = context["request"].path
+    # A problem is JSON also where the view answers HTML or a file.
+    context["request"].accepted_renderer = JSONRenderer()
     return Response(problem, status=problem["status"], headers=headers, content_type=MEDIA_TYPE)
 
 

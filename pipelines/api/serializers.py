@@ -1,0 +1,153 @@
+"""Bodies and query parameters of the pipeline calls, and what their answers look like in the OpenAPI document.
+
+A pipeline document itself is checked by `pipelines.validation`, which names every problem and keeps what it does not know.
+"""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from brokoli_site.common.api import StrictCharField, StrictIntegerField, StrictSerializer
+from brokoli_site.common.pagination import CursorQuery
+from pipelines.spec import LONGEST_NAME
+
+MOST_VERSIONS = 100
+
+
+class PipelineListQuery(CursorQuery):
+    q = serializers.CharField(max_length=200, required=False, help_text="Part of the name, the slug or the description.")
+    tag = serializers.CharField(max_length=100, required=False, help_text="Only pipelines with this tag.")
+    enabled = serializers.BooleanField(required=False, allow_null=False, default=None, help_text="Only enabled (or disabled) pipelines.")
+
+
+class VersionListQuery(StrictSerializer):
+    before = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False, help_text="Only versions before this one.")
+    limit = serializers.IntegerField(min_value=1, max_value=MOST_VERSIONS, default=MOST_VERSIONS, help_text="Versions to list.")
+
+
+class ImportQuery(StrictSerializer):
+    on_taken = serializers.ChoiceField(
+        ["refuse", "rename", "replace"],
+        default="refuse",
+        help_text="When the slug is taken: answer 409, import under another slug, or make a new version of that pipeline.",
+    )
+
+
+class RollbackBody(StrictSerializer):
+    version = StrictIntegerField(min_value=1, max_value=2**31 - 1, help_text="Number of the version to go back to.")
+
+
+class CloneBody(StrictSerializer):
+    name = StrictCharField(max_length=LONGEST_NAME, required=False, help_text="Name of the clone; made of the original's when left out.")
+
+
+# --- answers ------------------------------------------------------------------------------------------------------
+
+
+class PositionSerializer(serializers.Serializer[Any]):
+    x = serializers.FloatField()
+    y = serializers.FloatField()
+
+
+class NodeSerializer(serializers.Serializer[Any]):
+    id = serializers.CharField(max_length=LONGEST_NAME, help_text="Unique in the pipeline.")
+    type = serializers.CharField(help_text="One of `GET /api/node-types`.")
+    name = serializers.CharField(required=False)
+    config = serializers.DictField(required=False, help_text="What the node type's JSON Schema says.")
+    position = PositionSerializer(required=False)
+
+
+class EdgeSerializer(serializers.Serializer[Any]):
+    to = serializers.CharField(help_text="Id of the node that the data flows to.")
+    condition = serializers.BooleanField(required=False, allow_null=True)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        # `from` is a keyword of Python, so it cannot be declared above.
+        return {"from": serializers.CharField(help_text="Id of the node that the data comes from."), **super().get_fields()}
+
+
+class PipelineDocumentSerializer(serializers.Serializer[Any]):
+    """A pipeline as clients write it. Other keys are kept and given back."""
+
+    pipeline_id = serializers.CharField(required=False, allow_blank=True, max_length=100, help_text="Slug; made of the name when left out.")
+    name = serializers.CharField(max_length=LONGEST_NAME)
+    description = serializers.CharField(required=False, allow_blank=True)
+    enabled = serializers.BooleanField(required=False, default=True)
+    schedule = serializers.CharField(required=False, allow_blank=True, help_text="Five cron fields, or nothing.")
+    schedule_timezone = serializers.CharField(required=False, allow_blank=True, default="UTC", help_text="IANA time zone.")
+    tags = serializers.ListField(child=serializers.CharField(max_length=100), required=False)
+    params = serializers.DictField(required=False, help_text="Default value of each parameter.")
+    nodes = NodeSerializer(many=True, required=False)
+    edges = EdgeSerializer(many=True, required=False)
+
+
+class PipelinePatchSerializer(PipelineDocumentSerializer):
+    """A JSON Merge Patch (RFC 7396): keys that are left out stay, null removes."""
+
+    name = serializers.CharField(max_length=LONGEST_NAME, required=False)
+
+
+class PipelineSerializer(PipelineDocumentSerializer):
+    """A pipeline as the server answers it."""
+
+    id = serializers.UUIDField()
+    version = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class SummarySerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    pipeline_id = serializers.CharField()
+    name = serializers.CharField()
+    description = serializers.CharField(allow_blank=True)
+    enabled = serializers.BooleanField()
+    schedule = serializers.CharField(allow_blank=True)
+    schedule_timezone = serializers.CharField()
+    tags = serializers.ListField(child=serializers.CharField())
+    version = serializers.IntegerField()
+    node_count = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class SummaryPageSerializer(serializers.Serializer[Any]):
+    items = SummarySerializer(many=True)
+    has_next = serializers.BooleanField()
+    cursor = serializers.CharField(allow_null=True, help_text="Give it as `after` to get the next page.")
+
+
+class FindingSerializer(serializers.Serializer[Any]):
+    node_id = serializers.CharField(allow_blank=True, help_text="Empty for the pipeline itself.")
+    field = serializers.CharField(allow_blank=True, help_text="Dotted path in the config of the node, or a key of the pipeline.")
+    message = serializers.CharField()
+    line = serializers.IntegerField(allow_null=True, help_text="In the text of the field, from 1.")
+    column = serializers.IntegerField(allow_null=True, help_text="In the text of the field, from 1.")
+
+
+class ReportSerializer(serializers.Serializer[Any]):
+    valid = serializers.BooleanField(help_text="Whether the pipeline can run: there are no errors.")
+    errors = FindingSerializer(many=True)  # type: ignore[assignment]  # DRF takes declared fields off the class
+    warnings = FindingSerializer(many=True)
+
+
+class VersionSerializer(serializers.Serializer[Any]):
+    version = serializers.IntegerField()
+    comment = serializers.CharField(allow_blank=True)
+    created_at = serializers.DateTimeField()
+    created_by = serializers.CharField(allow_null=True)
+
+
+class PortsSerializer(serializers.Serializer[Any]):
+    least = serializers.IntegerField()
+    most = serializers.IntegerField(allow_null=True, help_text="null: any number.")
+
+
+class NodeTypeSerializer(serializers.Serializer[Any]):
+    type = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # DRF takes declared fields off the class
+    category = serializers.ChoiceField(["source", "transform", "quality", "sink", "control"])
+    help = serializers.CharField()
+    ports = PortsSerializer(help_text="How many inputs it takes.")
+    enabled = serializers.BooleanField(help_text="False: turned off on this server, and refused.")
+    schema = serializers.DictField(help_text="JSON Schema (2020-12) of the config.")

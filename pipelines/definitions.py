@@ -1,0 +1,257 @@
+"""Use cases on pipelines: create, change, delete, roll back, clone, export, import. REST, the admin and commands all call these.
+
+Every change makes a new immutable version. Two changes at the same moment are decided by a guarded UPDATE of the version
+number; who loses either hears of it (when they said which version they had seen) or has their change applied on top.
+"""
+
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+from django.utils.text import slugify
+
+from brokoli_site.common import yaml
+from brokoli_site.common.errors import BadRequest, Conflict, NotFound, PreconditionFailed
+from pipelines import documents, validation
+from pipelines.guards import deletion_guards
+from pipelines.models import Pipeline, PipelineVersion
+from pipelines.spec import LONGEST_NAME
+
+_ATTEMPTS = 10  # rivals that may win against one change before it gives up
+_LONGEST_BASE = 80  # characters of a slug that is made of a name, before its suffix
+
+Document = Mapping[str, Any]
+OnTaken = Literal["refuse", "rename", "replace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A pipeline at one of its versions."""
+
+    pipeline: Pipeline
+    version: PipelineVersion
+
+    @property
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.version.document
+        return found
+
+
+def find(pipeline_id: uuid.UUID | None) -> Definition:
+    """The pipeline at its current version, in one query. Errors: `NotFound`."""
+    rows = PipelineVersion.objects.select_related("pipeline").filter(pipeline__deleted_at__isnull=True, number=F("pipeline__version"))
+    version = rows.filter(pipeline_id=pipeline_id).first() if pipeline_id else None
+    if version is None:
+        raise _not_found()
+    return Definition(version.pipeline, version)
+
+
+def find_version(pipeline_id: uuid.UUID | None, number: int) -> Definition:
+    """The pipeline at that version. Errors: `NotFound`."""
+    rows = PipelineVersion.objects.select_related("pipeline").filter(pipeline__deleted_at__isnull=True, number=number)
+    version = rows.filter(pipeline_id=pipeline_id).first() if pipeline_id else None
+    if version is None:
+        raise NotFound(f"The pipeline has no version {number}.")
+    return Definition(version.pipeline, version)
+
+
+def create(document: Document, *, user: object = None, comment: str = "", slug_base: str = "") -> Definition:
+    """A new pipeline at version 1. Its slug is the document's `pipeline_id`, or made of `slug_base` or of its name.
+
+    Errors: `InvalidPipeline` with every problem of the structure; `Conflict` when the document's slug is taken.
+    """
+    wanted, stored = _checked(document)
+    base = (slug_base or slugify(stored["name"]))[:_LONGEST_BASE].strip("-_") or "pipeline"
+    for _ in range(_ATTEMPTS):
+        slug = wanted or _free_slug(base)
+        try:
+            with transaction.atomic():
+                return _insert(slug, stored, user, comment)
+        except IntegrityError as error:
+            if not Pipeline.objects.live().filter(pipeline_id=slug).exists():
+                raise
+            if wanted:
+                raise _taken(slug) from error
+    raise Conflict("Too many pipelines of that name are being made at this moment; try again.")
+
+
+def change(
+    pipeline_id: uuid.UUID | None,
+    make: Callable[[dict[str, Any]], Document],
+    *,
+    seen: Collection[int] | None = None,
+    user: object = None,
+    comment: str = "",
+) -> Definition:
+    """A new version, whose document `make` makes of the current one.
+
+    `seen` are the versions that the change may follow; None: whichever is current. Errors: `NotFound`; `PreconditionFailed` when
+    another version is current; `InvalidPipeline`; `Conflict` when the document's slug is taken.
+    """
+    for _ in range(_ATTEMPTS):
+        current = find(pipeline_id)
+        _check_seen(current.pipeline, seen)
+        wanted, stored = _checked(make(current.document))  # outside the transaction: it may take a while
+        slug = wanted or current.pipeline.pipeline_id
+        try:
+            with transaction.atomic():
+                changed = _update(current, slug, stored, user, comment)
+        except IntegrityError as error:
+            if not Pipeline.objects.live().filter(pipeline_id=slug).exclude(id=current.pipeline.id).exists():
+                raise
+            raise _taken(slug) from error
+        if changed is not None:
+            return changed
+    raise Conflict("The pipeline is being changed by others all the time; try again.")
+
+
+def replace(pipeline_id: uuid.UUID | None, document: Document, *, seen: Collection[int] | None = None, user: object = None) -> Definition:
+    """A new version that is this document. Errors: those of `change`."""
+    return change(pipeline_id, lambda _: document, seen=seen, user=user)
+
+
+def patch(pipeline_id: uuid.UUID | None, changes: Document, *, seen: Collection[int] | None = None, user: object = None) -> Definition:
+    """A new version with these keys changed (JSON Merge Patch, RFC 7396). Errors: those of `change`."""
+    return change(pipeline_id, lambda current: documents.merged(current, changes), seen=seen, user=user)
+
+
+def rollback(pipeline_id: uuid.UUID | None, number: int, *, seen: Collection[int] | None = None, user: object = None) -> Definition:
+    """A new version that does what version `number` did. Whether the pipeline is enabled stays as it is: that is a switch, not a definition.
+
+    Errors: those of `change`; `NotFound` when there is no such version.
+    """
+    find(pipeline_id)
+    old = find_version(pipeline_id, number).document
+    return change(pipeline_id, lambda current: {**old, "enabled": current.get("enabled")}, seen=seen, user=user, comment=f"Back to version {number}")
+
+
+def clone(pipeline_id: uuid.UUID | None, *, name: str = "", user: object = None) -> Definition:
+    """A new pipeline with the same definition. One with a schedule starts disabled, so that nothing runs twice unasked.
+
+    Errors: `NotFound`; `InvalidPipeline`.
+    """
+    original = find(pipeline_id)
+    document = documents.normalised(original.document)
+    name = name or f"{document['name'][: LONGEST_NAME - 7]} (copy)"
+    comment = f"Clone of {original.pipeline.pipeline_id}, version {original.version.number}"
+    return create({**document, "name": name, "enabled": document["enabled"] and not document["schedule"]}, user=user, comment=comment[:200])
+
+
+def delete(pipeline_id: uuid.UUID | None, *, seen: Collection[int] | None = None) -> None:
+    """The pipeline is gone for everybody; its runs stay until they are purged.
+
+    Errors: `NotFound`; `PreconditionFailed`; `Conflict` while runs of it are active.
+    """
+    with transaction.atomic():
+        # The whole row is locked (not `no_key`): a run that is being accepted holds its key, so one of the two waits for the other.
+        pipeline = Pipeline.objects.live().select_for_update().filter(id=pipeline_id).first() if pipeline_id else None
+        if pipeline is None:
+            raise _not_found()
+        _check_seen(pipeline, seen)
+        for guard in deletion_guards:
+            guard(pipeline.id)
+        Pipeline.objects.filter(id=pipeline.id).update(deleted_at=timezone.now())
+
+
+def export(definition: Definition) -> str:
+    """The definition as YAML that `import_document` reads back the same."""
+    return yaml.dumps({"pipeline_id": definition.pipeline.pipeline_id, **definition.document})
+
+
+def import_document(document: Document, *, on_taken: OnTaken = "refuse", user: object = None) -> tuple[Definition, bool]:
+    """The pipeline that an exported document describes, and whether it is new.
+
+    When a pipeline has its slug: refuse, take another slug (`rename`), or make a new version of that pipeline (`replace`).
+    Errors: `InvalidPipeline`; `Conflict` when the slug is taken.
+    """
+    slug = document.get("pipeline_id")
+    rival = Pipeline.objects.live().filter(pipeline_id=slug).first() if isinstance(slug, str) and slug else None
+    if rival is not None and on_taken == "replace":
+        return change(rival.id, lambda _: document, user=user, comment="Imported"), False
+    if rival is not None and on_taken == "rename":
+        return create({**document, "pipeline_id": ""}, user=user, comment="Imported", slug_base=rival.pipeline_id), True
+    return create(document, user=user, comment="Imported"), True
+
+
+def represented(definition: Definition) -> dict[str, Any]:
+    """The pipeline as the API shows it: the document, and what the server knows."""
+    pipeline, document = definition.pipeline, definition.document
+    return {
+        "id": pipeline.id,
+        "pipeline_id": pipeline.pipeline_id,
+        **{key: document.get(key, default) for key, default in documents.DEFAULTS.items()},
+        "version": definition.version.number,
+        "created_at": pipeline.created_at,
+        "updated_at": definition.version.created_at,
+        **{key: value for key, value in document.items() if key not in documents.DEFAULTS},
+    }
+
+
+def _checked(document: Document) -> tuple[str, dict[str, Any]]:
+    """The slug that the document asks for ("" for none), and the document to store. Errors: `InvalidPipeline`."""
+    if not isinstance(document, Mapping):
+        raise BadRequest("A pipeline must be an object.")
+    stored = documents.normalised(document)
+    validation.check_structure({**stored, "pipeline_id": document.get("pipeline_id")})
+    return document.get("pipeline_id") or "", stored
+
+
+def _columns(document: dict[str, Any]) -> dict[str, Any]:
+    """What the pipeline's row repeats of the document, for listing and search."""
+    keys = ("name", "description", "enabled", "schedule", "schedule_timezone", "tags")
+    return {key: document[key] for key in keys} | {"node_count": len(document["nodes"])}
+
+
+def _insert(slug: str, document: dict[str, Any], user: object, comment: str) -> Definition:
+    now = timezone.now()
+    pipeline = Pipeline.objects.create(pipeline_id=slug, version=1, created_at=now, updated_at=now, **_columns(document))
+    version = PipelineVersion.objects.create(
+        pipeline=pipeline, number=1, document=document, comment=comment, created_at=now, created_by_id=_user_id(user)
+    )
+    return Definition(pipeline, version)
+
+
+def _update(current: Definition, slug: str, document: dict[str, Any], user: object, comment: str) -> Definition | None:
+    """The next version; None when a rival made it first. Call inside a transaction."""
+    number, now = current.version.number + 1, timezone.now()
+    changed = Pipeline.objects.live().filter(id=current.pipeline.id, version=current.version.number)
+    if not changed.update(pipeline_id=slug, version=number, updated_at=now, **_columns(document)):
+        return None
+    version = PipelineVersion.objects.create(
+        pipeline_id=current.pipeline.id, number=number, document=document, comment=comment, created_at=now, created_by_id=_user_id(user)
+    )
+    pipeline = current.pipeline
+    pipeline.pipeline_id, pipeline.version, pipeline.updated_at = slug, number, now
+    for key, value in _columns(document).items():
+        setattr(pipeline, key, value)
+    return Definition(pipeline, version)
+
+
+def _free_slug(base: str) -> str:
+    """A slug that nobody has at this moment: `base`, `base-2`, …, and a random one after a few."""
+    candidates = [base, *(f"{base}-{number}" for number in range(2, 10))]
+    taken = set(Pipeline.objects.live().filter(pipeline_id__in=candidates).values_list("pipeline_id", flat=True))
+    return next((slug for slug in candidates if slug not in taken), f"{base}-{uuid.uuid4().hex[:8]}")
+
+
+def _user_id(user: object) -> Any:
+    """The key of whoever did it; None for local mode's administrator, who is no row."""
+    return user.pk if isinstance(user, AbstractBaseUser) else None
+
+
+def _check_seen(pipeline: Pipeline, seen: Collection[int] | None) -> None:
+    if seen is not None and pipeline.version not in seen:
+        raise PreconditionFailed(f"The pipeline was changed by somebody else and is at version {pipeline.version} now; read it again.")
+
+
+def _not_found() -> NotFound:
+    return NotFound("There is no such pipeline.")
+
+
+def _taken(slug: str) -> Conflict:
+    return Conflict(f"There is a pipeline '{slug}' already; choose another pipeline_id, or change that one.")

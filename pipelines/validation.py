@@ -1,0 +1,246 @@
+"""What is wrong with a pipeline: everything at once, each problem with its node and field. Pure: no database.
+
+*Structure* is what a pipeline must have to be saved: unique nodes of known types, edges between them, no cycle, a schedule that can
+be read. *Config* may be unfinished when it is saved; a run needs it whole.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from brokoli_site.common.errors import BrokoliError, NodeError
+from pipelines import documents, schedules, spec
+from pipelines.config_problems import config_problems, unknown_keys
+from pipelines.graph import Graph, cycle_problems
+from pipelines.nodes import registry
+from pipelines.nodes.base import NodeType, Schema
+from pipelines.spec import InvalidPipeline, NodeSpec, PipelineSpec, Problem, shortened
+
+MOST_TAGS = 50
+LONGEST_TAG = 100
+LONGEST_DESCRIPTION = 20_000
+LONGEST_SLUG = 100
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_REFERENCE = re.compile(r"\$\{|\{\{")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Errors keep the pipeline from running; warnings do not."""
+
+    errors: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+    @property
+    def valid(self) -> bool:
+        return not self.errors
+
+
+def check_structure(document: Mapping[str, Any]) -> PipelineSpec:
+    """The spec of a document that may be saved. Errors: `InvalidPipeline` with every problem of its structure."""
+    found, problems = _structure(document)
+    if problems:
+        raise InvalidPipeline(problems)
+    return found
+
+
+def check(document: Mapping[str, Any]) -> PipelineSpec:
+    """The spec of a document that may run. Errors: `InvalidPipeline` with every problem of structure and config."""
+    report = validate(document)
+    if report.errors:
+        raise InvalidPipeline(report.errors)
+    return spec.from_document(document)
+
+
+def validate(document: Mapping[str, Any]) -> Report:
+    """Everything that can be said of a document before it runs. Aliases are accepted."""
+    slug = document.get("pipeline_id")
+    document = documents.normalised(document)
+    found, structural = _structure({**document, "pipeline_id": slug})
+    problems = [*structural, *_empty(found), *_configs(found, _cyclic(structural)), *_unused(document)]
+    return Report(
+        errors=tuple(problem for problem in problems if problem.severity == "error"),
+        warnings=tuple(problem for problem in problems if problem.severity == "warning"),
+    )
+
+
+# --- structure ----------------------------------------------------------------------------------------------------
+
+
+def _structure(document: Mapping[str, Any]) -> tuple[PipelineSpec, list[Problem]]:
+    found, read = spec.read(document)
+    return found, [*_pipeline_keys(document), *read, *_types(found), *_crowded(found), *cycle_problems(found)]
+
+
+def _cyclic(problems: Iterable[Problem]) -> bool:
+    return any(problem.pointer == "/edges" for problem in problems)
+
+
+def _pipeline_keys(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """The pipeline's own keys, besides its name, nodes and edges. A missing one has a default."""
+
+    def wrong(key: str, rule: str) -> Problem:
+        return Problem(rule, field=key, pointer=f"/{key}")
+
+    given = {key: value for key, value in document.items() if value is not None}
+    if not isinstance(given.get("description", ""), str) or len(given.get("description", "")) > LONGEST_DESCRIPTION:
+        yield wrong("description", f"'description' must be a text of at most {LONGEST_DESCRIPTION} characters.")
+    if not isinstance(given.get("enabled", True), bool):
+        yield wrong("enabled", "'enabled' must be true or false.")
+    if not isinstance(given.get("params", {}), Mapping):
+        yield wrong("params", "'params' must be an object: the default value of each parameter by its name.")
+    tags = given.get("tags", [])
+    if not isinstance(tags, list) or len(tags) > MOST_TAGS or not all(isinstance(tag, str) and 1 <= len(tag) <= LONGEST_TAG for tag in tags):
+        yield wrong("tags", f"'tags' must be a list of at most {MOST_TAGS} texts of 1 to {LONGEST_TAG} characters.")
+    slug = given.get("pipeline_id", "")
+    if slug != "" and (not isinstance(slug, str) or len(slug) > LONGEST_SLUG or not _SLUG.fullmatch(slug)):
+        yield wrong("pipeline_id", f"'pipeline_id' must be 1 to {LONGEST_SLUG} letters, digits, '_', '-' or '.', and begin with a letter or digit.")
+    yield from _schedule(given)
+
+
+def _schedule(given: Mapping[str, Any]) -> Iterator[Problem]:
+    schedule, zone = given.get("schedule", ""), given.get("schedule_timezone", "")
+    if not isinstance(schedule, str) or len(schedule) > 200:
+        yield Problem("'schedule' must be a text of at most 200 characters.", field="schedule", pointer="/schedule")
+    elif schedule.strip() and (fault := schedules.schedule_fault(schedule)):
+        yield Problem(fault, field="schedule", pointer="/schedule")
+    if not isinstance(zone, str) or (zone and zone not in schedules.zone_names()):
+        message = f"There is no time zone '{shortened(str(zone))}'; use an IANA name such as 'Europe/Berlin'."
+        yield Problem(message, field="schedule_timezone", pointer="/schedule_timezone")
+
+
+def _types(found: PipelineSpec) -> Iterator[Problem]:
+    for node in found.nodes:
+        if node.type:  # a missing one is named already
+            fault = _type_fault(node.type)
+            if fault:
+                yield Problem(f"Node '{node.id}': {fault}", node_id=node.id, field="type", pointer=node.pointer + "/type")
+
+
+def _type_fault(name: str) -> str:
+    try:
+        registry.get(name)
+    except NodeError as error:
+        return shortened(error.message, 500)
+    return ""
+
+
+def _crowded(found: PipelineSpec) -> Iterator[Problem]:
+    """Nodes with more inputs than their type takes: no config can make that right."""
+    for node, node_type, count in _connected(found):
+        most = node_type.ports.most
+        if most is not None and count > most:
+            takes = "no input" if most == 0 else f"at most {_inputs(most)}"
+            message = f"Node '{node.id}': a {node.type} node takes {takes}, and {count} edges lead to it. Remove what is too much."
+            yield Problem(message, node_id=node.id, field="edges", pointer=node.pointer)
+
+
+def _connected(found: PipelineSpec) -> Iterator[tuple[NodeSpec, NodeType, int]]:
+    """Each node of a usable type, with the number of edges that lead to it."""
+    inputs = _inputs_by_node(found)
+    for node in found.nodes:
+        if node.type and not _type_fault(node.type):
+            yield node, registry.get(node.type), len(inputs[node.id])
+
+
+def _inputs_by_node(found: PipelineSpec) -> dict[str, list[str]]:
+    inputs: dict[str, list[str]] = {node.id: [] for node in found.nodes}
+    for edge in found.edges:
+        inputs[edge.target].append(edge.source)
+    return inputs
+
+
+def _inputs(count: int) -> str:
+    return "1 input" if count == 1 else f"{count} inputs"
+
+
+# --- config -------------------------------------------------------------------------------------------------------
+
+
+def _empty(found: PipelineSpec) -> Iterator[Problem]:
+    if not found.nodes:
+        yield Problem("The pipeline has no nodes; there is nothing to run.", field="nodes", pointer="/nodes")
+
+
+def _configs(found: PipelineSpec, cyclic: bool) -> list[Problem]:
+    """Problems of each node, in document order. Schemas flow along the graph, as far as they are known."""
+    nodes = {node.id: node for node in found.nodes}
+    inputs = _inputs_by_node(found)
+    schemas: dict[str, Schema | None] = dict.fromkeys(nodes)
+    problems: dict[str, list[Problem]] = {}
+    for node_id in nodes if cyclic else Graph(found).order:
+        node = nodes[node_id]
+        problems[node_id] = []
+        if node.type and not _type_fault(node.type):
+            given = [schemas[source] for source in inputs[node_id]]
+            schemas[node_id] = _node(node, registry.get(node.type), given, problems[node_id])
+    return [problem for node_id in nodes for problem in problems[node_id]]
+
+
+def _node(node: NodeSpec, node_type: NodeType, inputs: Sequence[Schema | None], problems: list[Problem]) -> Schema | None:
+    """The columns that the node produces, where they can be known; its problems are added to `problems`."""
+    least = node_type.ports.least
+    if len(inputs) < least:
+        has = "none" if not inputs else f"only {len(inputs)}"
+        problems.append(
+            Problem(f"Node '{node.id}' needs {_inputs(least)} and has {has}; draw an edge to it.", node.id, "edges", pointer=node.pointer)
+        )
+    config, faults = _config(node, node_type)
+    problems.extend(faults)
+    if config is None or len(inputs) < least:
+        return None
+    known = documents.NODE_SETTINGS
+    problems.extend(_unknown(node, key) for key in unknown_keys(config) if key not in known)
+    try:
+        analysis = node_type.analyse(node, config, inputs)
+    except BrokoliError as error:
+        problems.append(
+            Problem(error.message, node.id, line=getattr(error, "line", None), column=getattr(error, "column", None), pointer=node.pointer)
+        )
+        return None
+    problems.extend(replace(problem, node_id=node.id, pointer=_pointer(node, problem.field)) for problem in analysis.problems)
+    return analysis.schema
+
+
+def _config(node: NodeSpec, node_type: NodeType) -> tuple[BaseModel | None, list[Problem]]:
+    """The config as its model, or what is wrong with it. A value that a reference will fill in can only be judged by the run."""
+    try:
+        return node_type.Config.model_validate(dict(node.config)), []
+    except ValidationError as error:
+        return None, [
+            Problem(f"Field '{field}' {sentence}." if field else f"{sentence}.", node.id, field, pointer=_pointer(node, field))
+            for field, sentence, value in config_problems(error, node.config)
+            if not (isinstance(value, str) and _REFERENCE.search(value))
+        ]
+
+
+def _pointer(node: NodeSpec, field: str) -> str:
+    return f"{node.pointer}/config" + "".join(f"/{part}" for part in field.split(".") if part)
+
+
+def _unknown(node: NodeSpec, key: str) -> Problem:
+    message = f"Field '{shortened(key)}' is not known to a {node.type} node; it is kept and does nothing."
+    return Problem(message, node.id, key, severity="warning", pointer=_pointer(node, key))
+
+
+# --- what is kept without being used ------------------------------------------------------------------------------
+
+
+def _unused(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """One warning a key, however many nodes have it."""
+    for key in document:
+        if key not in documents.DEFAULTS and key not in documents.SERVER_KEYS:
+            yield Problem(f"'{shortened(key)}' is kept, but this server does nothing with it.", field=key, severity="warning")
+    for part, known in (("nodes", documents.NODE_KEYS), ("edges", documents.EDGE_KEYS)):
+        items = document.get(part)
+        counts: dict[str, int] = {}
+        for item in items if isinstance(items, list) else ():
+            for key in item if isinstance(item, Mapping) else ():
+                if key not in known:
+                    counts[key] = counts.get(key, 0) + 1
+        for key, count in counts.items():
+            message = f"'{shortened(key)}' of {count} {part if count > 1 else part[:-1]} is kept, but this server does nothing with it."
+            yield Problem(message, field=f"{part}.{key}", severity="warning")
