@@ -5,6 +5,7 @@ readers), NaN and infinities null, times ISO 8601, binary base64, lists and stru
 """
 
 import base64
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -79,14 +80,14 @@ def _nested(column: pa.Array) -> list[Any]:
         rows = zip(*children, strict=True) if children else (() for _ in valid)
         return [dict(zip(names, row, strict=True)) if there else None for row, there in zip(rows, valid, strict=True)]
     if pa.types.is_map(kind):
-        entries = pa.ListArray.from_arrays(column.offsets, pa.StructArray.from_arrays([column.keys, column.items], ["key", "value"]))
-        return [v if there else None for v, there in zip(_nested(entries), valid, strict=True)]
-    flat, lengths = values(pc.list_flatten(column)), pc.list_value_length(column).to_pylist()
-    out, start = [], 0
-    for there, length in zip(valid, lengths, strict=True):
-        out.append(flat[start : start + length] if there else None)
-        start += length if there else 0
-    return out
+        # Offsets count in the whole arrays of keys and items, of which a slice of the column uses a part.
+        ends, names, items = column.offsets.to_pylist(), column.keys.cast(pa.string()).to_pylist(), values(column.items)
+        pieces = (slice(start, end) for start, end in itertools.pairwise(ends))
+        return [dict(zip(names[piece], items[piece], strict=True)) if there else None for piece, there in zip(pieces, valid, strict=True)]
+    flat = iter(values(pc.list_flatten(column)))  # without those of null lists
+    return [
+        list(itertools.islice(flat, length)) if there else None for length, there in zip(pc.list_value_length(column).to_pylist(), valid, strict=True)
+    ]
 
 
 def _floats(column: pa.Array) -> list[Any]:

@@ -80,7 +80,7 @@ def output(run: Run, node_id: str = "first", artifact: str = "", **fields: Any) 
         "row_count": 1,
         "byte_count": 1,
         "schema": [{"name": "x", "type": "INTEGER"}],
-        "preview": {"rows": [[1]], "truncated": False},
+        "preview": {"columns": ["x"], "rows": [[1]], "row_count": 1, "truncated": False},
         "profile": {"row_count": 1, "column_count": 1, "profiling_ms": 1, "columns": []},
         "created_at": run.created_at,
     }

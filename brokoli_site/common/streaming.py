@@ -1,7 +1,7 @@
 """Answers that are sent piece by piece, under WSGI and ASGI alike, without ever being whole in memory."""
 
 from collections.abc import AsyncIterator, Generator, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from asgiref.sync import sync_to_async
 from django.http import StreamingHttpResponse
@@ -14,8 +14,11 @@ class ChunkedResponse(StreamingHttpResponse):
     a time instead, on the request's own thread, so that database connections and open files stay where they were made.
     """
 
-    def __init__(self, chunks: Generator[bytes], **kwargs: Any) -> None:
+    def __init__(self, chunks: Generator[bytes], *, source: BinaryIO | None = None, **kwargs: Any) -> None:
         super().__init__(chunks, **kwargs)
+        if source is not None:
+            # A generator that was never asked for its first chunk (a HEAD request, a client that left) closes nothing itself.
+            self._resource_closers.append(source.close)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         chunks: Iterator[bytes] = iter(self.streaming_content)  # type: ignore[arg-type]  # the stubs allow for asynchronous ones

@@ -138,29 +138,76 @@ class PreviewSerializer(serializers.Serializer[NodeOutput]):
     truncated = serializers.BooleanField(help_text="Whether there are more rows than these.")
 
 
+class HistogramBinSerializer(serializers.Serializer[Any]):
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+    count = serializers.IntegerField()
+
+
 class ColumnProfileSerializer(serializers.Serializer[Any]):
+    """What was measured of one column. Null where it was not, or makes no sense for the type."""
+
     name = serializers.CharField()
     type = serializers.CharField()
-    null_count = serializers.IntegerField()
-    null_pct = serializers.FloatField()
-    unique_count = serializers.IntegerField()
-    unique_pct = serializers.FloatField()
-    min_val = serializers.JSONField(allow_null=True)
-    max_val = serializers.JSONField(allow_null=True)
+    null_count = serializers.IntegerField(allow_null=True)
+    null_pct = serializers.FloatField(allow_null=True)
+    unique_count = serializers.IntegerField(allow_null=True)
+    unique_pct = serializers.FloatField(allow_null=True)
+    min_val = serializers.CharField(allow_null=True)
+    max_val = serializers.CharField(allow_null=True)
     mean_val = serializers.FloatField(allow_null=True)
     is_numeric = serializers.BooleanField()
-    sample_values = serializers.ListField(child=serializers.JSONField())
-    histogram = serializers.JSONField(allow_null=True)
+    sample_values = serializers.ListField(child=serializers.CharField())
+    histogram = HistogramBinSerializer(many=True, allow_null=True)
 
 
 class ProfileSerializer(serializers.Serializer[Any]):
     row_count = serializers.IntegerField()
     column_count = serializers.IntegerField()
     profiling_ms = serializers.IntegerField(help_text="Milliseconds that measuring took.")
+    unique_approximate = serializers.BooleanField(help_text="Whether the counts of unique values are estimates.")
+    histogram_sampled = serializers.BooleanField(help_text="Whether histograms count a sample of the rows.")
+    scanned_columns = serializers.IntegerField(help_text="Columns that were measured in full, from the first.")
     columns = ColumnProfileSerializer(many=True)
+
+
+class RetypedColumnSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return super().get_fields() | {"from": serializers.CharField(), "to": serializers.CharField()}
+
+
+class NullRateSerializer(serializers.Serializer[Any]):
+    """Percent."""
+
+    name = serializers.CharField()
+    change = serializers.FloatField()
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return super().get_fields() | {"from": serializers.FloatField(), "to": serializers.FloatField()}
+
+
+class RowCountChangeSerializer(serializers.Serializer[Any]):
+    change = serializers.IntegerField()
+    change_pct = serializers.FloatField(allow_null=True)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return super().get_fields() | {"from": serializers.IntegerField(), "to": serializers.IntegerField()}
+
+
+class DriftSerializer(serializers.Serializer[Any]):
+    """What changed since the last successful run before this one."""
+
+    added = serializers.ListField(child=serializers.CharField())
+    removed = serializers.ListField(child=serializers.CharField())
+    retyped = RetypedColumnSerializer(many=True)
+    null_rates = NullRateSerializer(many=True)
+    row_count = RowCountChangeSerializer()
+    has_changes = serializers.BooleanField()
 
 
 class ProfileAnswerSerializer(serializers.Serializer[Any]):
     profile = ProfileSerializer()
     schema = SchemaColumnSerializer(many=True)
-    drift = serializers.JSONField(allow_null=True, help_text="Against the last successful run before this one; null when there is none.")
+    drift = DriftSerializer(allow_null=True, help_text="Null when there is no earlier successful run to compare with.")

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from runs.api import logs, views
+from runs.api import logs, outputs, views
 
 urlpatterns = [
     path("pipelines/<str:pipeline_id>/runs", views.PipelineRunsView.as_view(), name="pipeline-runs"),
@@ -10,4 +10,7 @@ urlpatterns = [
     path("runs/<str:run_id>", views.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/logs", logs.RunLogsView.as_view(), name="run-logs"),
     path("runs/<str:run_id>/logs/export", logs.RunLogsExportView.as_view(), name="run-logs-export"),
+    path("runs/<str:run_id>/nodes/<str:node_id>/preview", outputs.NodePreviewView.as_view(), name="run-node-preview"),
+    path("runs/<str:run_id>/nodes/<str:node_id>/output", outputs.NodeOutputView.as_view(), name="run-node-output"),
+    path("runs/<str:run_id>/nodes/<str:node_id>/profile", outputs.NodeProfileView.as_view(), name="run-node-profile"),
 ]
