@@ -18,7 +18,7 @@ class ChunkedResponse(StreamingHttpResponse):
         super().__init__(chunks, **kwargs)
         if source is not None:
             # A generator that was never asked for its first chunk (a HEAD request, a client that left) closes nothing itself.
-            self._resource_closers.append(source.close)
+            self._resource_closers.append(source.close)  # type: ignore[attr-defined]  # Django's own FileResponse does so
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         chunks: Iterator[bytes] = iter(self.streaming_content)  # type: ignore[arg-type]  # the stubs allow for asynchronous ones

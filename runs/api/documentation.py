@@ -3,7 +3,7 @@
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, PolymorphicProxySerializer
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer
 
 from brokoli_site.common.openapi import problems
 from runs.api.requests import CancelRequest, LogExportQuery, LogQuery, OutputQuery, ResumeRequest, RunListQuery, RunRequest
@@ -86,6 +86,10 @@ def _sent(name: str, value: Any) -> OpenApiExample:
     return OpenApiExample(name, value=value, request_only=True)
 
 
+def _header(name: str, status: int, description: str) -> OpenApiParameter:
+    return OpenApiParameter(name, str, OpenApiParameter.HEADER, description=description, response=[status])
+
+
 def _answer(shape: Any, description: str, example: Any = None) -> OpenApiResponse:
     return OpenApiResponse(shape, description, [_example("example", example)] if example is not None else [])
 
@@ -105,6 +109,7 @@ RUN: dict[str, Any] = {
     "summary": "Trigger a run",
     "description": "Answers at once, when the run is stored; a worker executes it. Follow it at `Location`. `{pipeline_id}` is the id or the slug.",
     "tags": ["runs"],
+    "parameters": [_header("Location", 202, "Path of the run.")],
     "request": {_JSON: RunRequest},
     "examples": [_sent("params", {"params": {"date": "2024-01-15"}})],
     "responses": {(202, _JSON): _answer(AcceptedRunSerializer, "The run was accepted.", _ACCEPTED)} | problems(404, 413, 415, 422),
@@ -112,6 +117,7 @@ RUN: dict[str, Any] = {
 PIPELINE_RUNS: dict[str, Any] = {
     "operation_id": "list_pipeline_runs",
     "summary": "List runs of a pipeline",
+    "description": "Newest first. `{pipeline_id}` is the id or the slug; the runs of a deleted pipeline stay under its id.",
     "tags": ["runs"],
     "parameters": [RunListQuery],
     "responses": _LISTING | problems(404),
@@ -119,6 +125,7 @@ PIPELINE_RUNS: dict[str, Any] = {
 RUNS: dict[str, Any] = {
     "operation_id": "list_runs",
     "summary": "List runs of all pipelines",
+    "description": "Newest first.",
     "tags": ["runs"],
     "parameters": [RunListQuery],
     "responses": _LISTING | problems(),
@@ -147,6 +154,7 @@ RESUME: dict[str, Any] = {
     "summary": "Resume a failed run",
     "description": "Makes a new run. Nodes that succeeded are skipped and their outputs feed the rest.",
     "tags": ["runs"],
+    "parameters": [_header("Location", 202, "Path of the new run.")],
     "request": {_JSON: ResumeRequest},
     "examples": [_sent("from_node", {"from_node": "transform1"}), _sent("latest", {"version": "latest"})],
     "responses": {(202, _JSON): _answer(ResumedRunSerializer, "The new run was accepted.", _ACCEPTED | {"resumed_from": _RUN_ID})}
@@ -155,9 +163,9 @@ RESUME: dict[str, Any] = {
 LOGS: dict[str, Any] = {
     "operation_id": "get_run_logs",
     "summary": "Get run logs",
-    "description": "Oldest first. When there are more than `limit`, a `Link` header with `rel=next` leads on.",
+    "description": "Oldest first, `limit` of them at most.",
     "tags": ["run logs"],
-    "parameters": [LogQuery],
+    "parameters": [LogQuery, _header("Link", 200, "Where the log goes on, with `rel=next`, when there is more of it.")],
     "responses": {(200, _JSON): _answer(LogEntrySerializer(many=True), "The entries.", _LOG)} | problems(404),
 }
 LOGS_EXPORT: dict[str, Any] = {
@@ -169,10 +177,10 @@ LOGS_EXPORT: dict[str, Any] = {
     "responses": {
         (200, "text/plain"): OpenApiResponse(
             OpenApiTypes.STR,
-            "`format=text`",
+            "The entries: text, or one object a line.",
             [_example("text", "2024-01-15T06:00:00.120Z INFO    [source1#1] Starting node: Fetch Users (source_file)\n")],
         ),
-        (200, "application/x-ndjson"): OpenApiResponse(OpenApiTypes.STR, "`format=jsonl`: one object a line, as in the logs."),
+        (200, "application/x-ndjson"): OpenApiResponse(OpenApiTypes.STR, "The entries: text, or one object a line."),
     }
     | problems(404),
 }
@@ -190,9 +198,11 @@ OUTPUT: dict[str, Any] = {
     "tags": ["node outputs"],
     "parameters": [OutputQuery],
     "responses": {
-        (200, "application/vnd.apache.parquet"): OpenApiResponse(OpenApiTypes.BINARY, "`format=parquet`"),
-        (200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, "`format=csv`", [_example("csv", '"id","name"\n1,"Alice"\n')]),
-        (200, "application/x-ndjson"): OpenApiResponse(OpenApiTypes.STR, "`format=jsonl`", [_example("jsonl", '{"id":1,"name":"Alice"}\n')]),
+        (200, "application/vnd.apache.parquet"): OpenApiResponse(OpenApiTypes.BINARY, "The output, in the form asked for."),
+        (200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, "The output, in the form asked for.", [_example("csv", '"id","name"\n1,"Alice"\n')]),
+        (200, "application/x-ndjson"): OpenApiResponse(
+            OpenApiTypes.STR, "The output, in the form asked for.", [_example("jsonl", '{"id":1,"name":"Alice"}\n')]
+        ),
     }
     | problems(404),
 }

@@ -7,8 +7,7 @@ from rest_framework import serializers
 
 from brokoli_site.common.api import StrictBooleanField, StrictCharField, StrictIntegerField, StrictSerializer
 from brokoli_site.common.pagination import PageQuery
-from runs.api.serializers import LEVELS
-from runs.states import RunStatus, Trigger
+from runs.api.serializers import LEVELS, RUN_STATUSES, TRIGGERS
 
 MAX_PARAMS = 100
 MAX_PARAM_NAME = 200
@@ -78,8 +77,8 @@ class ResumeRequest(StrictSerializer):
 class RunListQuery(PageQuery):
     """Either of `page` and `per_page` asks for the object form."""
 
-    status = serializers.ChoiceField(choices=[s.value for s in RunStatus], required=False)
-    trigger = serializers.ChoiceField(choices=[t.value for t in Trigger], required=False)
+    status = serializers.ChoiceField(choices=RUN_STATUSES, required=False)
+    trigger = serializers.ChoiceField(choices=TRIGGERS, required=False)
     since = serializers.DateTimeField(required=False, help_text="Created at this time or later.")
     until = serializers.DateTimeField(required=False, help_text="Created at this time or earlier.")
 

@@ -10,7 +10,10 @@ from brokoli_site.common.time import iso, milliseconds
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from runs.states import EntryKind, NodeStatus, RunStatus, Trigger
 
-LEVELS = ("debug", "info", "warning", "error")
+RUN_STATUSES = [s.value for s in RunStatus]
+NODE_STATUSES = [s.value for s in NodeStatus]
+TRIGGERS = [t.value for t in Trigger]
+LEVELS = ["debug", "info", "warning", "error"]
 
 
 class Moment(serializers.DateTimeField):
@@ -27,8 +30,8 @@ class RunSerializer(serializers.Serializer[Run]):
     pipeline_id = serializers.UUIDField(help_text="Id of the pipeline.")
     pipeline_name = serializers.CharField()
     pipeline_version = serializers.IntegerField(help_text="Number of the version that the run executes.")
-    status = serializers.ChoiceField(choices=[s.value for s in RunStatus])
-    trigger = serializers.ChoiceField(choices=[t.value for t in Trigger], help_text="What made the run.")
+    status = serializers.ChoiceField(choices=RUN_STATUSES)
+    trigger = serializers.ChoiceField(choices=TRIGGERS, help_text="What made the run.")
     params = serializers.DictField(help_text="Parameters by name; values are scalars.")
     priority = serializers.IntegerField()
     logical_date = serializers.DateField(allow_null=True, help_text="The date that the run is for, when it was made for one.")
@@ -55,7 +58,7 @@ class NodeRunSerializer(serializers.Serializer[NodeRun]):
     node_id = serializers.CharField()
     name = serializers.CharField()
     type = serializers.CharField(help_text="Node type.")
-    status = serializers.ChoiceField(choices=[s.value for s in NodeStatus])
+    status = serializers.ChoiceField(choices=NODE_STATUSES)
     row_count = serializers.IntegerField(allow_null=True, help_text="Rows of its output; for a sink, rows written.")
     duration_ms = serializers.SerializerMethodField(help_text="Milliseconds from its start to its end; null until it ended.")
     queue_ms = serializers.SerializerMethodField(help_text="Milliseconds from its inputs being there to its start.")
@@ -103,7 +106,7 @@ class AcceptedRunSerializer(serializers.Serializer[Run]):
 
     id = serializers.UUIDField()
     pipeline_id = serializers.UUIDField()
-    status = serializers.ChoiceField(choices=[s.value for s in RunStatus])
+    status = serializers.ChoiceField(choices=RUN_STATUSES)
 
 
 class ResumedRunSerializer(AcceptedRunSerializer):
