@@ -3,6 +3,7 @@
 import math
 from typing import Any, ClassVar
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from brokoli_site.common.api import StrictBooleanField, StrictCharField, StrictIntegerField, StrictSerializer
@@ -17,6 +18,7 @@ MAX_LOG_LINES = 10_000
 DEFAULT_LOG_LINES = 5_000
 
 
+@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]})
 class ParamField(serializers.Field[Any, Any, Any, Any]):
     """A scalar: text, a number, true, false or null."""
 

@@ -2,12 +2,15 @@
 
 from django.urls import path
 
-from runs.api import logs, outputs, views
+from runs.api import actions, logs, outputs, views
 
 urlpatterns = [
+    path("pipelines/<str:pipeline_id>/run", actions.PipelineRunView.as_view(), name="pipeline-run"),
     path("pipelines/<str:pipeline_id>/runs", views.PipelineRunsView.as_view(), name="pipeline-runs"),
     path("runs", views.RunsView.as_view(), name="runs"),
     path("runs/<str:run_id>", views.RunView.as_view(), name="run"),
+    path("runs/<str:run_id>/cancel", actions.RunCancelView.as_view(), name="run-cancel"),
+    path("runs/<str:run_id>/resume", actions.RunResumeView.as_view(), name="run-resume"),
     path("runs/<str:run_id>/logs", logs.RunLogsView.as_view(), name="run-logs"),
     path("runs/<str:run_id>/logs/export", logs.RunLogsExportView.as_view(), name="run-logs-export"),
     path("runs/<str:run_id>/nodes/<str:node_id>/preview", outputs.NodePreviewView.as_view(), name="run-node-preview"),
