@@ -15,11 +15,15 @@ from pydantic import ValidationError
 
 from brokoli_site.common.errors import NodeError
 from pipelines.nodes.base import NodeConfig, NodeType, RunFacts
+from pipelines.references import References
 from pipelines.spec import NodeSpec
 
 ENTRY_POINT_GROUP = "brokoli.node_types"
 
-_OWN: dict[str, str] = {}
+_OWN: dict[str, str] = {
+    "join": "pipelines.nodes.join:Join",
+    "union": "pipelines.nodes.union:Union",
+}
 
 
 class UnknownNodeType(NodeError):
@@ -70,12 +74,14 @@ def is_disabled(type_name: str) -> bool:
 
 
 def prepare(node: NodeSpec, facts: RunFacts) -> tuple[NodeType, NodeConfig]:
-    """The type of a node that is about to run, and its config: references resolved, then validated.
+    """The type of a node that is about to run, and its config: references resolved (in SQL, the node does it), then validated.
 
     Errors: those of `get`; `NodeError` naming each field at fault.
     """
     node_type = get(node.type)
-    return node_type, validate(node_type, node_type.normalise(node.config))
+    references = References.of(facts)
+    config = {key: value if key in node_type.sql_keys else references.substitute(value) for key, value in node_type.normalise(node.config).items()}
+    return node_type, validate(node_type, config)
 
 
 def validate(node_type: NodeType, config: Mapping[str, Any]) -> NodeConfig:
