@@ -1,0 +1,185 @@
+"""A place where a node can be run as a worker runs it: through the data engine, with artifacts and data folders of its own."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from pydantic import ValidationError
+
+from brokoli_site.common.errors import NodeError
+from pipelines.config_problems import config_problems
+from pipelines.nodes import registry
+from pipelines.nodes.base import Column, NodeConfig, NodeType, RunFacts, Schema, Stop
+from pipelines.nodes.files import DataFolders
+from pipelines.spec import NodeSpec, Problem
+from runs.artifacts import ArtifactStore
+from runs.engine import DataEngine, EngineLimits, InputArtifact, NodeResult, NodeTask, schema_of
+from tests.contracts.case import Given, Row
+
+MIB = 1024**2
+
+
+class Log:
+    """Keeps what a node logs."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def info(self, message: str) -> None:
+        self.lines.append(("info", message))
+
+    def warning(self, message: str) -> None:
+        self.lines.append(("warning", message))
+
+    def error(self, message: str) -> None:
+        self.lines.append(("error", message))
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        self.lines.append(("progress", f"{fraction} {message}"))
+
+    @property
+    def text(self) -> str:
+        return "\n".join(f"{level}: {message}" for level, message in self.lines)
+
+
+@dataclass
+class Outcome:
+    """What a node gave: its output's columns and rows, or of a sink those of its input; `result` is the engine's."""
+
+    result: NodeResult
+    schema: Schema
+    rows: list[Row]
+    log: Log
+
+    @property
+    def columns(self) -> list[str]:
+        return [column.name for column in self.schema]
+
+
+@dataclass
+class Running:
+    """A node at work in a thread of its own."""
+
+    thread: threading.Thread
+    stop: Stop
+    entered: threading.Event
+    log: Log
+    errors: list[BaseException] = field(default_factory=list)
+
+
+class Workshop:
+    """One run in an engine of its own. `folder` is the data folder that nodes may read and write."""
+
+    run_id = "run"
+
+    def __init__(self, root: Path, memory_mib: int = 1024) -> None:
+        self.folder = root / "data"
+        self.folder.mkdir()
+        self.store = ArtifactStore(root / "artifacts")
+        self.entered = threading.Event()
+        folders = DataFolders((self.folder,), (self.store.root,))
+        self.engine = DataEngine(self.store, folders, EngineLimits(memory_bytes=memory_mib * MIB, threads=2, concurrent_runs=1), self._prepare)
+        self.maker = duckdb.connect()
+        self.maker.execute("SET TimeZone = 'UTC'")
+        self._inputs: dict[str, InputArtifact] = {}
+        self._attempts = 0
+
+    def close(self) -> None:
+        self.engine.close()
+        self.maker.close()
+
+    def _prepare(self, node: NodeSpec, facts: RunFacts) -> tuple[NodeType, NodeConfig]:
+        prepared = registry.prepare(node, facts)
+        self.entered.set()
+        return prepared
+
+    # --- inputs ---------------------------------------------------------------------------------------------------
+
+    def table(self, sql: str) -> InputArtifact:
+        """The data set of that SQL as an upstream node's output."""
+        if sql not in self._inputs:
+            number = len(self._inputs) + 1
+            key = f"{self.run_id}/input{number}.parquet"
+            with self.store.draft(key) as draft:
+                self.maker.execute(f"COPY ({sql}) TO '{draft}' (FORMAT parquet, PARQUET_VERSION v2)")
+            path = self.store.path(key)
+            schema = tuple(Column(row[0], row[1]) for row in self.maker.execute(f"DESCRIBE FROM read_parquet('{path}')").fetchall())
+            (count,) = self.maker.execute(f"SELECT count(*) FROM read_parquet('{path}')").fetchall()[0]
+            self._inputs[sql] = InputArtifact(f"node{number}", f"Node {number}", key, schema, count)
+        return self._inputs[sql]
+
+    def task(self, type_name: str, given: Given, params: Mapping[str, Any] | None = None) -> NodeTask:
+        self._attempts += 1
+        node = NodeSpec(id="node", type=type_name, name="The node", config=dict(given.config))
+        facts = RunFacts(self.run_id, "pipeline", "The pipeline", params or {})
+        return NodeTask(facts, node, tuple(self.table(sql) for sql in given.inputs), f"{self.run_id}/node-{self._attempts}.parquet")
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    def run(self, type_name: str, given: Given, params: Mapping[str, Any] | None = None, stop: Stop | None = None) -> Outcome:
+        """Errors: `NodeError`; whatever else a node raises is a fault of the node (or of the engine)."""
+        task, log = self.task(type_name, given, params), Log()
+        with self.engine.open_run(self.run_id) as session:
+            result = session.execute(task, log, stop or Stop())
+        if result.output is not None:
+            schema, key = schema_of(result.output.schema), result.output.artifact
+        elif task.inputs:
+            source = next(one for one in task.inputs if one.node_id == result.reuses)
+            schema, key = source.schema, source.artifact
+        else:
+            return Outcome(result, (), [], log)
+        return Outcome(result, schema, self.rows(f"FROM read_parquet('{self.store.path(key)}')"), log)
+
+    @contextmanager
+    def running(self, type_name: str, given: Given, stop: Stop) -> Iterator[Running]:
+        """The node at work; the block is entered when its config is ready and it is about to start."""
+        task, log = self.task(type_name, given), Log()
+        self.entered.clear()
+        running = Running(threading.Thread(target=lambda: self._execute(task, running)), stop, self.entered, log)
+        running.thread.start()
+        assert self.entered.wait(30), "the node never started"
+        yield running
+        running.thread.join(30)
+        assert not running.thread.is_alive(), "the node never ended"
+
+    def _execute(self, task: NodeTask, running: Running) -> None:
+        try:
+            with self.engine.open_run(self.run_id) as session:
+                session.execute(task, running.log, running.stop)
+        except NodeError as error:
+            running.errors.append(error)
+
+    def rows(self, sql: str) -> list[Row]:
+        """Rows as plain values; times with a zone as text, which needs no time zone database."""
+        described = self.maker.execute(f"DESCRIBE {sql}").fetchall()
+        casts = [f'CAST("{name}" AS VARCHAR) AS "{name}"' for name, kind, *_ in described if kind == "TIMESTAMP WITH TIME ZONE"]
+        replaced = f"SELECT * REPLACE ({', '.join(casts)}) FROM ({sql})" if casts else sql
+        return list(self.maker.execute(replaced).fetchall())
+
+    # --- what is there --------------------------------------------------------------------------------------------
+
+    def artifacts(self) -> set[str]:
+        """The artifacts and drafts of the run, without the inputs."""
+        folder = self.store.run_folder(self.run_id)
+        inputs = {self.store.path(one.artifact).name for one in self._inputs.values()}
+        return {path.name for path in folder.iterdir()} - inputs if folder.exists() else set()
+
+    def files(self) -> dict[str, bytes]:
+        """The files of the data folder, hidden ones too."""
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in sorted(self.folder.rglob("*")) if path.is_file()}
+
+
+def problems_at_save(type_name: str, config: Mapping[str, Any], inputs: Sequence[Schema | None]) -> list[Problem]:
+    """What is said against a config when a pipeline is saved, warnings left out."""
+    node_type = registry.get(type_name)
+    normalised = node_type.normalise(config)
+    try:
+        model = node_type.Config.model_validate(normalised)
+    except ValidationError as error:
+        return [Problem(f"Field '{field}' {sentence}.", field=field) for field, sentence, _ in config_problems(error, normalised)]
+    analysis = node_type.analyse(NodeSpec("node", type_name, "The node", normalised), model, inputs)
+    return [problem for problem in analysis.problems if problem.severity == "error"]
