@@ -20,6 +20,8 @@ from runs.sql import identifier
 
 _EXACT_CELLS = 100_000
 _SAMPLE_ROWS = 100_000
+# Every count(DISTINCT) holds hash tables of megabytes, and planning many of them takes time that grows with their square.
+_AGGREGATES_A_SCAN = 50
 _BINS = 10
 # A file may have thousands of columns. All get null counts, smallest and largest (free); the first so many get the rest.
 _SCANNED_COLUMNS = 400
@@ -114,8 +116,15 @@ def _extreme(function: str, column: str) -> str:
 
 def _scan(connection: DuckDBPyConnection, source: str, measures: Sequence[_Measure]) -> list[dict[str, Any]]:
     asked = [aggregate for item in measures for aggregate in item.aggregates.values()]
-    row = connection.execute(f"SELECT {', '.join(asked)} FROM {source}").fetchone()  # noqa: S608 - quoted identifiers
-    values = iter(row or ())
+    values: list[Any] = []
+    for start in range(0, len(asked), _AGGREGATES_A_SCAN):
+        some = ", ".join(asked[start : start + _AGGREGATES_A_SCAN])
+        values.extend(connection.execute(f"SELECT {some} FROM {source}").fetchone() or ())  # noqa: S608 - quoted identifiers
+    return _by_column(measures, values)
+
+
+def _by_column(measures: Sequence[_Measure], found: Sequence[Any]) -> list[dict[str, Any]]:
+    values = iter(found)
     return [{name: next(values) for name in item.aggregates} for item in measures]
 
 

@@ -14,6 +14,7 @@ from django.conf import settings
 from pydantic import ValidationError
 
 from brokoli_site.common.errors import NodeError
+from pipelines.config_problems import config_problems
 from pipelines.nodes.base import NodeConfig, NodeType, RunFacts
 from pipelines.references import References
 from pipelines.spec import NodeSpec
@@ -89,17 +90,8 @@ def validate(node_type: NodeType, config: Mapping[str, Any]) -> NodeConfig:
     try:
         return node_type.Config.model_validate(dict(config))
     except ValidationError as error:
-        raise NodeError(" ".join(sentences(error))) from error
-
-
-def sentences(error: ValidationError) -> list[str]:
-    """One sentence for each thing that is wrong with a config: its dotted field, and what pydantic (or our validator) says of it."""
-    return [f"Field '{field_path(item['loc'])}': {item['msg'].removeprefix('Value error, ').rstrip('.')}." for item in error.errors()]
-
-
-def field_path(location: tuple[int | str, ...]) -> str:
-    """`rules.2.condition` of pydantic's location; the names of union members in it are left out by the caller's model."""
-    return ".".join(str(part) for part in location)
+        problems = config_problems(error, config)
+        raise NodeError(" ".join(f"Field '{field}' {sentence}." if field else f"{sentence}." for field, sentence, _ in problems)) from error
 
 
 @functools.cache

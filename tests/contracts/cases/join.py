@@ -2,6 +2,7 @@
 
 import datetime as dt
 
+from pipelines.expressions import quote
 from tests.contracts.case import Cases, Failing, Given, Invalid, Valid
 from tests.contracts.workshop import Workshop
 
@@ -16,8 +17,13 @@ BOTH = ["id", "name", "age", "right_name", "land"]
 
 
 def _typical(workshop: Workshop, table: str) -> Given:
+    """Every row of the left stays, whether it has a partner or not."""
     first = workshop.table(table).schema[0]
-    return Given({"join_type": "left", "left_key": first.name, "right_key": "key"}, [table, f"SELECT CAST(NULL AS {first.type}) AS key"])
+    key = quote(first.name)
+    return Given(
+        {"join_type": "left", "left_key": first.name},
+        [table, f"SELECT CAST(NULL AS {first.type}) AS {key} UNION ALL (SELECT {key} FROM ({table}) LIMIT 1)"],
+    )
 
 
 def _slow(workshop: Workshop) -> Given:

@@ -131,5 +131,5 @@ def test_prepare_gives_a_validated_config_or_names_the_field(monkeypatch: pytest
     install(monkeypatch, echo="Echo")
     node_type, config = registry.prepare(NodeSpec("n", "echo", "N", {"times": 2, "kept": "x"}), FACTS)
     assert (node_type.name, config.model_dump()) == ("echo", {"times": 2, "kept": "x"})
-    with pytest.raises(Exception, match=r"Field 'times': Input should be greater than or equal to 1\."):
+    with pytest.raises(Exception, match=r"Field 'times' must be 1 or more\."):
         registry.prepare(NodeSpec("n", "echo", "N", {"times": 0}), FACTS)
