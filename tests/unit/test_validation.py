@@ -250,7 +250,7 @@ def test_merging_twice_changes_nothing_more(document: dict[str, Any], patch: dic
 
 
 def test_merging_examples_of_rfc_7396() -> None:
-    for target, patch, result in [
+    examples: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         ({"a": "b"}, {"a": "c"}, {"a": "c"}),
         ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
         ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
@@ -259,7 +259,8 @@ def test_merging_examples_of_rfc_7396() -> None:
         ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
         ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
         ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
-    ]:
+    ]
+    for target, patch, result in examples:
         assert documents.merged(target, patch) == result
 
 
