@@ -16,7 +16,7 @@ from pipelines import documents, schedules, spec
 from pipelines.config_problems import config_problems, unknown_keys
 from pipelines.graph import Graph, cycle_problems
 from pipelines.nodes import registry
-from pipelines.nodes.base import NodeType, Schema
+from pipelines.nodes.base import KnownInput, NodeType, Schema
 from pipelines.spec import InvalidPipeline, NodeSpec, PipelineSpec, Problem, shortened
 
 MOST_TAGS = 50
@@ -175,12 +175,12 @@ def _configs(found: PipelineSpec, cyclic: bool) -> list[Problem]:
         node = nodes[node_id]
         problems[node_id] = []
         if node.type and not _type_fault(node.type):
-            given = [schemas[source] for source in inputs[node_id]]
+            given = [KnownInput(source, nodes[source].name, schemas[source]) for source in inputs[node_id]]
             schemas[node_id] = _node(node, registry.get(node.type), given, problems[node_id])
     return [problem for node_id in nodes for problem in problems[node_id]]
 
 
-def _node(node: NodeSpec, node_type: NodeType, inputs: Sequence[Schema | None], problems: list[Problem]) -> Schema | None:
+def _node(node: NodeSpec, node_type: NodeType, inputs: Sequence[KnownInput], problems: list[Problem]) -> Schema | None:
     """The columns that the node produces, where they can be known; its problems are added to `problems`."""
     least = node_type.ports.least
     if len(inputs) < least:
@@ -190,13 +190,12 @@ def _node(node: NodeSpec, node_type: NodeType, inputs: Sequence[Schema | None], 
         )
     config, faults = _config(node, node_type)
     problems.extend(faults)
-    most = node_type.ports.most
-    if config is None or len(inputs) < least or (most is not None and len(inputs) > most):
+    if config is None or len(inputs) < least:
         return None
     known = documents.NODE_SETTINGS
     problems.extend(_unknown(node, key) for key in unknown_keys(config) if key not in known)
     try:
-        analysis = node_type.analyse(node, config, inputs)
+        analysis = node_type.analyse_inputs(node, config, inputs)
     except BrokoliError as error:
         problems.append(
             Problem(error.message, node.id, line=getattr(error, "line", None), column=getattr(error, "column", None), pointer=node.pointer)

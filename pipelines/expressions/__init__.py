@@ -3,9 +3,23 @@
 `docs/expressions.md` describes the language; `parser.py` says how a text is checked.
 """
 
+from pipelines.expressions.binding import BindingProblem, canonical_type, describe, stored, type_named
 from pipelines.expressions.errors import ExpressionError
 from pipelines.expressions.queries import ParsedQuery, parse_query
 from pipelines.expressions.quoting import literal, quote
 from pipelines.expressions.scalars import Scalar, parse_scalar
 
-__all__ = ["ExpressionError", "ParsedQuery", "Scalar", "literal", "parse_query", "parse_scalar", "quote"]
+__all__ = [
+    "BindingProblem",
+    "ExpressionError",
+    "ParsedQuery",
+    "Scalar",
+    "canonical_type",
+    "describe",
+    "literal",
+    "parse_query",
+    "parse_scalar",
+    "quote",
+    "stored",
+    "type_named",
+]

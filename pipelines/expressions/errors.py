@@ -9,7 +9,7 @@ class ExpressionError(NodeError):
     code = "invalid_expression"
 
     def __init__(self, message: str | None = None, line: int = 1, column: int = 1) -> None:
-        super().__init__(message)
+        super().__init__(message and message[0].upper() + message[1:])
         self.line = line  # from 1, within the text that the user wrote
         self.column = column  # from 1, in characters
 

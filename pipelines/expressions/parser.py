@@ -5,6 +5,7 @@ way around the checks. The trees are those of `json_serialize_sql`: nested dicts
 `json_deserialize_sql`. Parsing happens on one in-memory instance a process that can reach no file, setting or extension.
 """
 
+import atexit
 import os
 import threading
 from functools import lru_cache
@@ -44,6 +45,13 @@ class _Instance:
                 self._root = _connect()
             return self._root.cursor()
 
+    def close(self) -> None:
+        """At the end of the process: DuckDB complains on stderr of connections that outlive the interpreter."""
+        with self._lock:
+            if self._root is not None:
+                self._root.close()
+            self._root = None
+
     def forget(self) -> None:
         """In a forked child: the parent's instance must not be touched."""
         self._lock = threading.Lock()
@@ -62,14 +70,17 @@ def _connect() -> duckdb.DuckDBPyConnection:
             "python_enable_replacements": False,
             "errors_as_json": True,
             "temp_directory": "",
+            "legacy_disable_null_type": True,  # as the engine's instances: the types of results must be theirs
         },
     )
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET lock_configuration = true")
     return connection
 
 
 _instance = _Instance()
 os.register_at_fork(after_in_child=_instance.forget)
+atexit.register(_instance.close)
 
 
 def cursor() -> duckdb.DuckDBPyConnection:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines.expressions import checking, parser
+from pipelines.expressions.binding import BindingProblem
 from pipelines.expressions.checking import Refused
 from pipelines.expressions.embedding import Embedded
 from pipelines.expressions.errors import ExpressionError
@@ -21,15 +22,28 @@ class ParsedQuery:
     text: str
     sql: str
     tables: frozenset[str]
+    _source: Source
+    _statement: Tree
+
+    def error_about(self, problem: BindingProblem) -> ExpressionError:
+        """What DuckDB objected to in `sql`, at its place in the text that the user wrote."""
+        wanted = problem.name.lower()
+        for node in checking.walk(self._statement) if wanted else ():
+            names = [str(part).lower() for part in node.get("column_names", ())]
+            if wanted in (names[-1:] and names[-1], ".".join(names)) or (node.get("class") == "FUNCTION" and checking.function_name(node) == wanted):
+                return self._source.error_at_byte(problem.message, position_of(node))
+        return self._source.error(problem.message)
 
 
 def parse_query(
     text: str,
-    tables: Mapping[str, Schema | None],
+    tables: Mapping[str, Schema | None] | None,
     references: References | None = None,
     views: Mapping[str, str] | None = None,
 ) -> ParsedQuery:
     """Check a query: a single SELECT that reads `tables` and what it defines itself, nothing else.
+
+    `tables` None: what the inputs are called is unknown (when a pipeline is saved), and any plain name may be one.
 
     `views` renames: where it has an entry for a table, the SQL reads that view instead, under the name that the query used.
     Without `references` `${…}` stands for NULL. Errors: `ExpressionError` with line and column.
@@ -48,7 +62,7 @@ def parse_query(
         raise source.error_at_byte(embedded.in_words(problem.message), problem.position) from problem
     except RecursionError as error:
         raise ExpressionError("the query is nested too deeply") from error
-    return ParsedQuery(text, sql, frozenset(reader.found))
+    return ParsedQuery(text, sql, frozenset(reader.found), source, statement)
 
 
 def _single_statement(statements: list[Tree]) -> Tree:
@@ -60,8 +74,8 @@ def _single_statement(statements: list[Tree]) -> Tree:
 class _TableReader:
     """Walks a query with the names that its WITH clauses define in scope; every other table must be an input."""
 
-    def __init__(self, tables: Mapping[str, Schema | None], views: Mapping[str, str]) -> None:
-        self._tables = {name.lower(): name for name in tables}
+    def __init__(self, tables: Mapping[str, Schema | None] | None, views: Mapping[str, str]) -> None:
+        self._tables = None if tables is None else {name.lower(): name for name in tables}
         self._views = views
         self._own_names: frozenset[str] = frozenset()
         self.found: set[str] = set()
@@ -89,7 +103,7 @@ class _TableReader:
             raise Refused(f"the table {'.'.join(path)} cannot be read: {self._available()}", position_of(tree))
         if path[0].lower() in scope:
             return
-        name = self._tables.get(path[0].lower())
+        name = path[0] if self._tables is None else self._tables.get(path[0].lower())
         if name is None:
             raise Refused(f'unknown table "{path[0]}": {self._available()}', position_of(tree))
         self.found.add(name)
@@ -101,6 +115,8 @@ class _TableReader:
             tree.update(zip(("table_name", "schema_name", "catalog_name"), [*reversed(path), "", ""], strict=False), qualified_name={"path": path})
 
     def _available(self) -> str:
+        if self._tables is None:
+            return "a query reads its inputs only"
         names = ", ".join(f'"{name}"' for name in self._tables.values())
         return f"a query reads its inputs only, here {names}" if names else "the node has no inputs"
 

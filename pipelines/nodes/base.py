@@ -187,6 +187,15 @@ class Analysis:
     schema: Schema | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KnownInput:
+    """One input of a node before it runs."""
+
+    node_id: str
+    name: str
+    schema: Schema | None
+
+
 class NodeType(ABC):
     """A kind of node. Instances hold no state: one object serves all threads."""
 
@@ -209,6 +218,10 @@ class NodeType(ABC):
     def analyse(self, node: NodeSpec, config: Any, inputs: Sequence[Schema | None]) -> Analysis:
         """Check a valid config against what is known of the inputs. Problems name fields inside the config."""
         return Analysis()
+
+    def analyse_inputs(self, node: NodeSpec, config: Any, inputs: Sequence[KnownInput]) -> Analysis:
+        """`analyse`, for the types to which it matters what the nodes before them are called."""
+        return self.analyse(node, config, [known.schema for known in inputs])
 
     @abstractmethod
     def run(self, context: NodeContext) -> Result:

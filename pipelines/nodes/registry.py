@@ -23,6 +23,8 @@ ENTRY_POINT_GROUP = "brokoli.node_types"
 
 _OWN: dict[str, str] = {
     "join": "pipelines.nodes.join:Join",
+    "sql": "pipelines.nodes.sql:Sql",
+    "transform": "pipelines.nodes.transform:Transform",
     "union": "pipelines.nodes.union:Union",
 }
 

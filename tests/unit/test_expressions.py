@@ -72,12 +72,12 @@ def test_what_an_expression_means(text: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "column", "message"),
     [
-        ("amout > 1", 1, 1, 'unknown column "amout"; did you mean "amount"?'),
-        ("amount >\n  1 and bad > 2", 2, 9, 'unknown column "bad"'),
-        ("status = paid", 1, 10, 'unknown column "paid"'),
-        ("uppr(status)", 1, 1, 'unknown function "uppr"; did you mean "upper"?'),
-        ("amount >", 1, 8, "syntax error"),
-        ("status == 'é' and )", 1, 19, "syntax error"),
+        ("amout > 1", 1, 1, 'Unknown column "amout"; did you mean "amount"?'),
+        ("amount >\n  1 and bad > 2", 2, 9, 'Unknown column "bad"'),
+        ("status = paid", 1, 10, 'Unknown column "paid"'),
+        ("uppr(status)", 1, 1, 'Unknown function "uppr"; did you mean "upper"?'),
+        ("amount >", 1, 8, "Syntax error"),
+        ("status == 'é' and )", 1, 19, "Syntax error"),
         ("status == ${param.none}", 1, 11, "the run has no parameter none"),
     ],
 )
