@@ -190,7 +190,8 @@ def _node(node: NodeSpec, node_type: NodeType, inputs: Sequence[KnownInput], pro
         )
     config, faults = _config(node, node_type)
     problems.extend(faults)
-    if config is None or len(inputs) < least:
+    most = node_type.ports.most
+    if config is None or len(inputs) < least or (most is not None and len(inputs) > most):
         return None
     known = documents.NODE_SETTINGS
     problems.extend(_unknown(node, key) for key in unknown_keys(config) if key not in known)

@@ -78,11 +78,9 @@ def give_up(worker_id: str, *, beat: int | None, reason: str, died: bool, max_de
         worker = (workers if beat is None else workers.filter(beat=beat)).first()
         if worker is None:
             return 0
-        runs = list(Run.objects.owned_by(worker_id))
-        for run in runs:
-            transitions.release_run(run, reason, died=died, max_deaths=max_deaths)
+        released = [transitions.release_run(run, reason, died=died, max_deaths=max_deaths) for run in Run.objects.owned_by(worker_id)]
         worker.delete()
-        return len(runs)
+        return sum(status is not None for status in released)  # a run that ended meanwhile was not ours to take
 
 
 @dataclass

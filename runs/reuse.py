@@ -52,7 +52,9 @@ def copy_output(output: NodeOutput, run_id: UUID, node_id: str) -> NodeOutput:
     )
 
 
-def take_over(run: Run, spec: PipelineSpec, graph: Graph, attempts: Mapping[str, NodeRun], exists: Callable[[str], bool]) -> dict[str, NodeOutput]:
+def take_over(
+    run: Run, spec: PipelineSpec, graph: Graph, attempts: Mapping[str, NodeRun], is_whole: Callable[[NodeOutput], bool]
+) -> dict[str, NodeOutput]:
     """Register in a resumed run what stands of the run that it resumes, and skip those nodes. Returns the outputs by node.
 
     An output stands when its node finished there, is the same in both versions, is not asked to run again
@@ -70,7 +72,7 @@ def take_over(run: Run, spec: PipelineSpec, graph: Graph, attempts: Mapping[str,
     candidates = (finished & unchanged(spec, from_document(earlier.version.document))) - set(again)
     taken = {}
     entries = []
-    for node_id in standing(graph, candidates, lambda node_id: exists(outputs[node_id].artifact)):
+    for node_id in standing(graph, candidates, lambda node_id: is_whole(outputs[node_id])):
         taken[node_id] = copy_output(outputs[node_id], run.id, node_id)
         entries.append(transitions.skip_node(attempts[node_id], f"its output of run {earlier.id} is reused", taken[node_id]))
     log.append(entries)

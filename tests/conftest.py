@@ -8,6 +8,7 @@ from typing import Protocol
 import pytest
 from django.conf import settings
 
+from tests.node_types import stub_types  # noqa: F401 - a fixture for all
 from tests.programs import Program, Server, environment, free_port
 
 

@@ -96,7 +96,8 @@ def read_query(request: Request, serializer_class: type[StrictSerializer]) -> di
     given: QueryDict = request.query_params
     many = {name for name, field in serializer_class().fields.items() if isinstance(field, serializers.ListField | serializers.MultipleChoiceField)}
     errors = {name: ["Give it once."] for name in given if len(given.getlist(name)) > 1 and name not in many}
-    serializer = serializer_class(data=given)
+    # A plain dictionary: of a QueryDict, DRF would take what is empty or left out for a form's empty field or unticked box.
+    serializer = serializer_class(data={name: given.getlist(name) if name in many else given[name] for name in given})
     if not serializer.is_valid():
         errors |= {_name(pointer): messages for pointer, messages in flattened(serializer.errors)}
     if errors:

@@ -81,11 +81,11 @@ def local_administrator(meta: dict[str, Any]) -> LocalAdministrator | None:
 
 
 class LocalModeAuthentication(BaseAuthentication):
-    """DRF: answers for the API. Stands first, so that a fresh machine's `curl` needs nothing."""
+    """DRF: answers for the API what the middleware found. Stands first, so that a fresh machine's `curl` needs nothing."""
 
     def authenticate(self, request: Request) -> tuple[Any, None] | None:
-        user = local_administrator(request.META)
-        return None if user is None else (user, None)
+        user = getattr(request._request, "user", None)
+        return (user, None) if isinstance(user, LocalAdministrator) else None
 
     def authenticate_header(self, request: Request) -> str:
         # DRF asks the first class what to send; without a scheme it would answer 403 to a request that has no credentials.
@@ -93,7 +93,7 @@ class LocalModeAuthentication(BaseAuthentication):
 
 
 class LocalModeMiddleware:
-    """Django: answers for the admin and the pages."""
+    """Django: answers for all; asks the database once a request."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

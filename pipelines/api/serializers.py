@@ -17,7 +17,7 @@ MOST_VERSIONS = 100
 class PipelineListQuery(CursorQuery):
     q = serializers.CharField(max_length=200, required=False, help_text="Part of the name, the slug or the description.")
     tag = serializers.CharField(max_length=100, required=False, help_text="Only pipelines with this tag.")
-    enabled = serializers.BooleanField(required=False, allow_null=False, default=None, help_text="Only enabled (or disabled) pipelines.")
+    enabled = serializers.BooleanField(required=False, help_text="Only enabled (or disabled) pipelines.")
 
 
 class VersionListQuery(StrictSerializer):

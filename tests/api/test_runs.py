@@ -229,5 +229,5 @@ def test_the_queries_for_a_run_are_as_many_however_many_nodes_it_has(api: Client
     before = queries(api, f"/api/runs/{run.id}")
     for n in range(20):
         node_run(run, f"node-{n}", position=n)
-    assert len(queries(api, f"/api/runs/{run.id}")) == len(before) == 4
+    assert len(queries(api, f"/api/runs/{run.id}")) == len(before) == 3
     assert not [query for query in before if "document" in query["sql"]]

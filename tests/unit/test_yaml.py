@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from brokoli_site.common.errors import BadRequest
 from brokoli_site.common.yaml import dumps, loads
 
-TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)))
+TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]))
 AMBIGUOUS = st.sampled_from(
     [
         "0o17",

@@ -1,0 +1,381 @@
+"""Executes one leased run: walks its DAG by readiness, submits nodes, and writes what becomes of them. No HTTP, no queue.
+
+One thread owns a run: it alone writes to the database, always inside `transitions.fenced`. Nodes run in a
+`concurrent.futures.Executor` and touch no database; what they finish comes back through an inbox, many at a time, so that one
+transaction carries the ends, the starts that they allow and the log lines between.
+"""
+
+import contextlib
+import itertools
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+
+import structlog
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.utils import timezone
+
+from brokoli_site.common.errors import NodeCancelled, NodeError
+from pipelines.graph import Graph
+from pipelines.models import PipelineVersion
+from pipelines.nodes.base import Column, RunFacts, Stop
+from pipelines.spec import PipelineSpec, RetryPolicy, from_document
+from runs import log, reuse, transitions
+from runs.artifacts import ArtifactStore
+from runs.engine import DataEngine, InputArtifact, NodeResult, NodeTask, RunSession
+from runs.models import LogEntry, NodeOutput, NodeRun, Run
+from runs.states import NODE_DONE, NodeStatus, RunStatus
+from runs.transitions import Lease, LeaseLost
+
+logger = structlog.get_logger(__name__)
+
+_FLUSH_SECONDS = 0.25  # how long a log line may wait for company
+_MAX_RETRY_SECONDS = 60.0
+_ABANDON_SECONDS = 10.0  # a stopped query ends within milliseconds; this bounds what does not
+_DATABASE_BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the execution ended. `pending` gives the run back to the queue."""
+
+    status: RunStatus
+    reason: str = ""
+
+
+class Control:
+    """What others tell a run while it executes. Any thread may call; the run's own thread wakes up and reads."""
+
+    def __init__(self) -> None:
+        self.inbox: queue.SimpleQueue[_Ended | None] = queue.SimpleQueue()
+        self.cancelled = threading.Event()  # start nothing more, end as cancelled
+        self.forced = threading.Event()  # and stop what executes
+        self.draining = threading.Event()  # start nothing more, give the run back
+        self.halted = threading.Event()  # and stop what executes
+        self.lost = threading.Event()  # the lease is gone: stop everything, write nothing
+
+    def tell(self, *events: threading.Event) -> None:
+        for event in events:
+            event.set()
+        self.inbox.put(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """An attempt of a node came back from its thread."""
+
+    node_id: str
+    attempt: int
+    result: NodeResult | NodeError
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a worker lends to the runs that it executes."""
+
+    engine: DataEngine
+    store: ArtifactStore
+    pool: Executor
+    node_concurrency: int
+
+
+@lru_cache(maxsize=256)
+def definition(version_id: int) -> tuple[PipelineSpec, Graph]:
+    """Versions are immutable, so each is read and parsed once a process."""
+    spec = from_document(PipelineVersion.objects.get(id=version_id).document)
+    return spec, Graph(spec)
+
+
+def retry_delay(policy: RetryPolicy, failures: int) -> float:
+    """Seconds to wait before the next attempt: exponential doubles from the delay up to 60 s; jitter keeps retries apart."""
+    delay = policy.delay_ms / 1000 * (2 ** (failures - 1) if policy.backoff == "exponential" else 1)
+    return min(delay, _MAX_RETRY_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 - not for secrets
+
+
+@dataclass
+class Execution:
+    """One claim of one run, from its lease to its outcome."""
+
+    lease: Lease
+    resources: Resources
+    control: Control
+    _attempts: dict[str, NodeRun] = field(default_factory=dict)  # the latest of each node
+    _failures: dict[str, int] = field(default_factory=dict)  # attempts that failed by the node's own fault
+    _outputs: dict[str, NodeOutput] = field(default_factory=dict)  # registered ones, without previews and profiles
+    _due: dict[str, float] = field(default_factory=dict)  # monotonic time at which a waiting retry may start
+    _executing: dict[str, tuple[Stop, log.NodeLog]] = field(default_factory=dict)  # attempts that have a thread
+    _lines: list[LogEntry] = field(default_factory=list)  # taken from the nodes, not yet committed
+
+    def run(self) -> Outcome:
+        """Execute until nothing is left to do. Errors: `LeaseLost`, after every node was told to stop."""
+        self._load()
+        self._commit(self._reuse)
+        also_readable = {output.artifact.split("/", 1)[0] for output in self._outputs.values()}
+        with self.resources.engine.open_run(str(self.lease.run_id), also_readable) as session:
+            try:
+                return self._walk(session)
+            finally:
+                self._abandon()
+
+    # --- what is there already ---
+
+    def _load(self) -> None:
+        run = Run.objects.select_related("pipeline").get(id=self.lease.run_id)
+        self._spec, self._graph = definition(run.version_id)
+        self._nodes = {node.id: node for node in self._spec.nodes}
+        self._facts = RunFacts(
+            run_id=str(run.id),
+            pipeline_id=str(run.pipeline_id),
+            pipeline_name=run.pipeline.name,
+            params=run.params,
+            logical_date=run.logical_date or run.created_at.date(),
+            started_at=run.started_at,
+        )
+        self._reload()
+
+    def _reload(self) -> None:
+        """Take the state from the database, which is right whatever became of the last transaction."""
+        everything = list(NodeRun.objects.filter(run_id=self.lease.run_id).order_by("position", "attempt"))
+        self._attempts = {node_run.node_id: node_run for node_run in everything}
+        self._failures = dict.fromkeys(self._attempts, 0)
+        for node_run in everything:
+            self._failures[node_run.node_id] += node_run.status == NodeStatus.FAILED and not node_run.lost
+        self._outputs = reuse.outputs_of(self.lease.run_id)
+        wall, clock = timezone.now(), time.monotonic()
+        self._due = {
+            node_id: clock + min(_MAX_RETRY_SECONDS, (attempt.ready_at - wall).total_seconds())
+            for node_id, attempt in self._attempts.items()
+            if attempt.ready_at is not None and attempt.status == NodeStatus.PENDING
+        }
+
+    def _reuse(self, run: Run) -> None:
+        """Let finished work stand: a resumed run takes over outputs; a run claimed again repeats what lost its artifact."""
+        if run.resumed_from_id is not None and run.epoch == 1:
+            self._outputs |= reuse.take_over(run, self._spec, self._graph, self._attempts, self._is_whole)
+            return
+        finished = {node_id for node_id, attempt in self._attempts.items() if attempt.status in NODE_DONE and node_id in self._outputs}
+        again = finished - reuse.standing(self._graph, finished, lambda node_id: self._is_whole(self._outputs[node_id]))
+        repeats = [transitions.next_attempt(self._attempts[node_id]) for node_id in self._graph.order if node_id in again]
+        NodeRun.objects.bulk_create(repeats)
+        self._attempts |= {attempt.node_id: attempt for attempt in repeats}
+        self._outputs = {node_id: output for node_id, output in self._outputs.items() if node_id not in again}
+
+    def _is_whole(self, output: NodeOutput) -> bool:
+        return self.resources.store.verify(output.artifact, output.byte_count)
+
+    # --- the walk ---
+
+    def _walk(self, session: RunSession) -> Outcome:
+        ended: list[_Ended] = []
+        while True:
+            if self.control.lost.is_set():
+                raise LeaseLost(f"run {self.lease.run_id} was given to another worker")
+            if self.control.forced.is_set():
+                self._stop_executing(NodeCancelled("its run was cancelled by force"))
+            elif self.control.halted.is_set():
+                self._stop_executing(NodeCancelled("its worker was told to stop"))
+            if ended or self._startable() or self._gather_lines():
+                self._commit(partial(self._advance, ended))
+            for item in ended:
+                self._executing.pop(item.node_id, None)
+            self._submit_started(session)
+            if not self._executing and not self._next_due():
+                return self._outcome()
+            ended = self._listen()
+
+    def _listen(self) -> list[_Ended]:
+        """Wait for news and take all that is there. Nothing: look at the clock, the lines and the control again."""
+        moments = [time.monotonic() + _FLUSH_SECONDS] if self._executing else []
+        if (due := self._next_due()) is not None:
+            moments.append(due)
+        ended = []
+        try:
+            item = self.control.inbox.get(timeout=max(0.0, min(moments) - time.monotonic()))
+            while True:
+                if item is not None:
+                    ended.append(item)
+                item = self.control.inbox.get_nowait()
+        except queue.Empty:
+            return ended
+
+    def _may_start(self) -> bool:
+        return not (self.control.cancelled.is_set() or self.control.draining.is_set() or self.control.lost.is_set())
+
+    def _next_due(self) -> float | None:
+        """When the next waiting retry may start; None when none waits (or none will be started)."""
+        waiting = [self._due[node_id] for node_id in self._due if self._attempts[node_id].status == NodeStatus.PENDING]
+        return min(waiting) if waiting and self._may_start() else None
+
+    def _startable(self) -> list[NodeRun]:
+        if not self._may_start():
+            return []
+        statuses = {node_id: attempt.status for node_id, attempt in self._attempts.items()}
+        free = self.resources.node_concurrency - sum(status == NodeStatus.RUNNING for status in statuses.values())
+        if free < 1:
+            return []
+        done = {node_id for node_id, status in statuses.items() if status in NODE_DONE and node_id in self._outputs}
+        started = {node_id for node_id, status in statuses.items() if status != NodeStatus.PENDING}
+        now = time.monotonic()
+        ready = [node_id for node_id in self._graph.ready(done, started) if self._due.get(node_id, now) <= now]
+        return [self._attempts[node_id] for node_id in ready[:free]]
+
+    def _submit_started(self, session: RunSession) -> None:
+        for node_id, attempt in self._attempts.items():
+            if attempt.status == NodeStatus.RUNNING and node_id not in self._executing:
+                node = self._nodes[node_id]
+                stop, node_log = Stop(node.timeout_seconds), log.NodeLog(self.lease.run_id, node_id, attempt.attempt)
+                task = NodeTask(self._facts, node, self._inputs(node_id), f"{self.lease.run_id}/{attempt.position}.{attempt.attempt}.parquet")
+                self._executing[node_id] = (stop, node_log)
+                self.resources.pool.submit(_execute, session, task, attempt.attempt, node_log, stop, self.control)
+
+    def _inputs(self, node_id: str) -> tuple[InputArtifact, ...]:
+        found = []
+        for upstream in self._spec.inputs_of(node_id):
+            output = self._outputs[upstream]
+            schema = tuple(Column(column["name"], column["type"]) for column in output.schema)
+            found.append(InputArtifact(upstream, self._nodes[upstream].name, output.artifact, schema, output.row_count))
+        return tuple(found)
+
+    def _stop_executing(self, reason: NodeCancelled) -> None:
+        for stop, _ in self._executing.values():
+            stop.stop(reason)
+
+    def _abandon(self) -> None:
+        """When the walk ends early: nodes must not outlive the session that they use."""
+        self._stop_executing(NodeCancelled("its worker gave the run up"))
+        deadline = time.monotonic() + _ABANDON_SECONDS
+        while self._executing and (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                item = self.control.inbox.get(timeout=left)
+                if item is not None:
+                    self._executing.pop(item.node_id, None)
+
+    # --- what is written, each inside `_commit` ---
+
+    def _commit(self, change: Callable[[Run], None]) -> None:
+        """Do `change` in a fenced transaction, again while the database is away. Errors: `LeaseLost`.
+
+        `change` must work from the state in memory alone: after a failure that is read anew, whether or not the lost
+        transaction was committed.
+        """
+        for tries in itertools.count():
+            try:
+                with transitions.fenced(self.lease) as run:
+                    change(run)
+            except (OperationalError, InterfaceError) as error:
+                if self.control.lost.wait(_DATABASE_BACKOFF_SECONDS[min(tries, len(_DATABASE_BACKOFF_SECONDS) - 1)]):
+                    raise LeaseLost(f"run {self.lease.run_id}: the database was away for longer than the lease") from error
+                logger.warning("database away", run_id=str(self.lease.run_id), error=type(error).__name__, tries=tries + 1)
+                connection.close()
+                self._recover()
+            else:
+                return
+
+    def _recover(self) -> None:
+        try:
+            self._reload()
+            stored = set(LogEntry.objects.filter(seq__in=[line.seq for line in self._lines if line.seq]).values_list("seq", flat=True))
+        except (OperationalError, InterfaceError):
+            return  # still away: the next try fails at once and waits longer
+        self._lines = [line for line in self._lines if line.seq not in stored]
+        for line in self._lines:
+            line.seq = None  # unsaved again
+
+    def _gather_lines(self) -> bool:
+        for _, node_log in self._executing.values():
+            self._lines += node_log.drain()
+        return bool(self._lines)
+
+    def _advance(self, ended: list[_Ended], run: Run) -> None:
+        """One step: the lines that nodes wrote, what ended, what that skips, and what may start now."""
+        if run.cancel_requested:
+            self.control.cancelled.set()
+        self._gather_lines()
+        entries = list(self._lines)
+        for item in ended:
+            entries += self._end(item, run)
+        entries += [transitions.start_node(attempt) for attempt in self._startable()]
+        log.append(entries)
+        transaction.on_commit(self._lines.clear)
+
+    def _end(self, item: _Ended, run: Run) -> list[LogEntry]:
+        attempt = self._attempts[item.node_id]
+        if attempt.attempt != item.attempt or attempt.status != NodeStatus.RUNNING:
+            return []  # written by a transaction whose commit was in doubt
+        lines = self._executing[item.node_id][1].drain(last=True)
+        if isinstance(item.result, NodeResult):
+            output = self._output(item.node_id, item.result)
+            entry = transitions.complete_node(attempt, item.result.row_count, output)
+            self._outputs[item.node_id] = output
+            return [*lines, entry]
+        if isinstance(item.result, NodeCancelled):
+            if run.cancel_requested:
+                return [*lines, transitions.cancel_node(attempt, item.result.message)]
+            return lines  # the worker stops: releasing the run ends the attempt as lost, and another follows
+        return [*lines, *self._fail(attempt, item.result)]
+
+    def _fail(self, attempt: NodeRun, error: NodeError) -> list[LogEntry]:
+        policy = self._nodes[attempt.node_id].retry
+        entries = [transitions.fail_node(attempt, error.message)]
+        self._failures[attempt.node_id] += 1
+        failures = self._failures[attempt.node_id]
+        if error.retryable and failures <= policy.max_retries and not self.control.cancelled.is_set():
+            delay = retry_delay(policy, failures)
+            following, entry = transitions.retry_node(attempt, delay)
+            self._attempts[attempt.node_id] = following
+            self._due[attempt.node_id] = time.monotonic() + delay
+            return [*entries, entry]
+        for below in self._graph.below(attempt.node_id):
+            waiting = self._attempts[below]
+            if waiting.status == NodeStatus.PENDING:
+                entries.append(transitions.skip_node(waiting, f"node '{attempt.name}', which it needs, failed"))
+        return entries
+
+    def _output(self, node_id: str, result: NodeResult) -> NodeOutput:
+        if result.reuses is not None:
+            return reuse.copy_output(NodeOutput.objects.get(run_id=self.lease.run_id, node_id=result.reuses), self.lease.run_id, node_id)
+        facts = result.output
+        assert facts is not None
+        return NodeOutput(
+            run_id=self.lease.run_id,
+            node_id=node_id,
+            artifact=facts.artifact,
+            row_count=facts.row_count,
+            byte_count=facts.byte_count,
+            schema=facts.schema,
+            preview=facts.preview,
+            profile=facts.profile,
+            created_at=timezone.now(),
+        )
+
+    def _outcome(self) -> Outcome:
+        statuses = {attempt.status for attempt in self._attempts.values()}
+        if self.control.cancelled.is_set():
+            return Outcome(RunStatus.CANCELLED)
+        if NodeStatus.RUNNING in statuses or (NodeStatus.PENDING in statuses and self.control.draining.is_set()):
+            return Outcome(RunStatus.PENDING, "its worker was told to stop")
+        failed = [attempt for attempt in self._attempts.values() if attempt.status == NodeStatus.FAILED]
+        if failed:
+            others = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
+            return Outcome(RunStatus.FAILED, f"Node '{failed[0].name}' failed: {failed[0].error}{others}")
+        assert statuses <= NODE_DONE, f"nothing is left to start, yet nodes are {statuses}"
+        return Outcome(RunStatus.SUCCESS)
+
+
+def _execute(session: RunSession, task: NodeTask, attempt: int, node_log: log.NodeLog, stop: Stop, control: Control) -> None:
+    """In a thread of the pool: the boundary behind which a node may do what it likes."""
+    result: NodeResult | NodeError
+    try:
+        result = session.execute(task, node_log, stop)
+    except NodeError as error:
+        result = error
+    except Exception as error:
+        # A bug in a node type must end the node, not its worker. The process log has the traceback; people get the kind of error.
+        logger.exception("node crashed", run_id=task.run.run_id, node_id=task.node.id)
+        result = NodeError(f"The node type {task.node.type} has a bug ({type(error).__name__}); the worker's log says where.")
+    control.inbox.put(_Ended(task.node.id, attempt, result))

@@ -1,0 +1,214 @@
+"""The worker: claims runs, keeps their leases alive, executes them, finishes them, and takes over from workers that died.
+
+Threads: the main one claims and listens; one beats; each run has one; nodes share a pool. None waits for another's database work.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import structlog
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection, connections
+
+from runs import queue
+from runs.executor import Control, Execution, Outcome, Resources
+from runs.models import Run
+from runs.states import RunStatus
+from runs.transitions import Lease, LeaseLost
+from runs.wakeup import Wakeup
+
+logger = structlog.get_logger(__name__)
+
+_POLL_SECONDS = 1.0  # the truth, should a wake-up get lost
+_BEATS_PER_LEASE = 5
+_STUBBORN_SECONDS = 3.0
+_AWAY = (DatabaseError, InterfaceError)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker behaves; the settings give the values."""
+
+    concurrency: int
+    lease_seconds: int
+    max_deaths: int
+    drain_seconds: int
+    until_empty: bool = False  # end when no run is waiting or executing
+
+
+@dataclass
+class WorkerProcess:
+    """One worker. `run` returns when it was told to stop, or when the queue is empty and that was the wish."""
+
+    options: WorkerOptions
+    open_resources: Callable[[], Resources]
+    _executing: dict[Lease, Control] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # guards `_executing`
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _wakeup: Wakeup = field(default_factory=Wakeup)
+    _signals: int = 0
+    _drain_until: float = float("inf")
+
+    def run(self) -> int:
+        """Exit code: 0 after an orderly end, 1 when a second signal cut it short."""
+        self._register()
+        resources = self.open_resources()
+        heart = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
+        heart.start()
+        logger.info("worker started", worker=self._worker_id, concurrency=self.options.concurrency)
+        try:
+            with self._wakeup, ThreadPoolExecutor(self.options.concurrency, thread_name_prefix="run") as pool:
+                self._loop(pool, resources)
+        finally:
+            self._ended.set()
+            heart.join(timeout=5)
+            resources.pool.shutdown(wait=False, cancel_futures=True)
+            resources.engine.close()
+            self._unregister()
+        return 1 if self._signals > 1 else 0
+
+    def stop(self, number: int = signal.SIGTERM, frame: object = None) -> None:
+        """A signal handler. The first drains: no new claims, executing nodes finish within the grace. The second stops at once."""
+        self._signals += 1
+        self._drain_until = time.monotonic() + (self.options.drain_seconds if self._signals == 1 else 0)
+        self._wakeup.wake()
+
+    # --- main thread ---
+
+    def _loop(self, pool: ThreadPoolExecutor, resources: Resources) -> None:
+        draining = False
+        while True:
+            if self._signals and not draining:
+                draining = True
+                logger.info("draining", worker=self._worker_id, executing=len(self._executing), grace_seconds=self.options.drain_seconds)
+                self._tell_all(lambda control: (control.draining,))
+            if time.monotonic() >= self._drain_until:
+                self._tell_all(lambda control: (control.halted,))
+            if self._signals > 1 and time.monotonic() >= self._drain_until + _STUBBORN_SECONDS:
+                self._unregister()  # a node that heeds no stop must not keep a process that was told twice
+                os._exit(1)
+            if draining and not self._executing:
+                return
+            try:
+                if not draining:
+                    self._claim(pool, resources)
+                    if self.options.until_empty and not self._executing and not Run.objects.active().exists():
+                        return
+                self._pass_on_cancels()
+            except _AWAY as error:
+                self._database_away(error)
+            self._wakeup.wait(min(_POLL_SECONDS, max(0.05, self._drain_until - time.monotonic())))
+
+    def _claim(self, pool: ThreadPoolExecutor, resources: Resources) -> None:
+        free = self.options.concurrency - len(self._executing)
+        for lease in queue.claim(self._worker_id, free):
+            control = Control()
+            with self._lock:
+                self._executing[lease] = control
+            pool.submit(self._execute, lease, control, resources).add_done_callback(_raise_bug)
+
+    def _pass_on_cancels(self) -> None:
+        if not self._executing:
+            return
+        requested = Run.objects.owned_by(self._worker_id).filter(cancel_requested_at__isnull=False).values_list("id", "epoch", "cancel_force")
+        wishes = {(run_id, epoch): force for run_id, epoch, force in requested}
+        for lease, control in self._controls():
+            force = wishes.get((lease.run_id, lease.epoch))
+            if force is not None and not (control.cancelled.is_set() and control.forced.is_set() >= force):
+                control.tell(control.cancelled, *((control.forced,) if force else ()))
+
+    def _controls(self) -> list[tuple[Lease, Control]]:
+        with self._lock:
+            return list(self._executing.items())
+
+    def _tell_all(self, events: Callable[[Control], tuple[threading.Event, ...]]) -> None:
+        for _, control in self._controls():
+            control.tell(*events(control))
+
+    # --- a run's thread ---
+
+    def _execute(self, lease: Lease, control: Control, resources: Resources) -> None:
+        log = logger.bind(run_id=str(lease.run_id), epoch=lease.epoch)
+        close_old_connections()
+        try:
+            outcome = Execution(lease, resources, control).run()
+            self._finish(lease, control, outcome)
+            log.info("run ended", status=outcome.status, reason=outcome.reason)
+        except LeaseLost as error:
+            log.warning("lease lost", reason=error.message)
+        except Exception as error:
+            # The worker must live through a bug in the executor, and the run must still end.
+            log.exception("execution crashed")
+            self._finish(lease, control, Outcome(RunStatus.FAILED, f"The executor has a bug ({type(error).__name__}); the worker's log says where."))
+        finally:
+            with self._lock:
+                del self._executing[lease]
+            self._wakeup.wake()
+
+    def _finish(self, lease: Lease, control: Control, outcome: Outcome) -> None:
+        while True:
+            try:
+                if outcome.status == RunStatus.PENDING:
+                    queue.release(lease, outcome.reason)
+                else:
+                    queue.finish(lease, outcome.status, outcome.reason)
+            except LeaseLost:
+                return  # already finished by a commit that was in doubt, or given to another worker
+            except _AWAY as error:
+                self._database_away(error)
+                if control.lost.wait(0.5):
+                    return
+            else:
+                return
+
+    # --- heartbeat thread ---
+
+    def _register(self) -> None:
+        worker = queue.register(self.options.concurrency, self.options.lease_seconds)
+        self._worker_id = worker.id
+        self._watch = queue.Watch(worker.id, self.options.max_deaths)
+        self._beaten = time.monotonic()
+
+    def _keep_alive(self) -> None:
+        """Beat, and look after the other workers. A worker that cannot beat for a lease gives its runs up by itself."""
+        interval = self.options.lease_seconds / _BEATS_PER_LEASE
+        pause = 0.0  # the first look is at once: who died on this machine before us is known by its process
+        while not self._ended.wait(pause):
+            started = time.monotonic()
+            pause = interval
+            try:
+                if queue.heartbeat(self._worker_id, draining=self._signals > 0):
+                    self._beaten = started
+                else:
+                    self._start_anew()
+                self._watch.reap()
+            except _AWAY as error:
+                self._database_away(error)
+                pause = interval / 4
+            if time.monotonic() - self._beaten >= self.options.lease_seconds:
+                self._tell_all(lambda control: (control.lost,))
+        connections.close_all()
+
+    def _start_anew(self) -> None:
+        """Others gave this worker up (it was stopped, or cut off, for longer than its lease): drop its runs, begin under a new name."""
+        logger.warning("given up by others", worker=self._worker_id, executing=len(self._executing))
+        self._tell_all(lambda control: (control.lost,))
+        self._register()
+
+    def _unregister(self) -> None:
+        try:
+            queue.unregister(self._worker_id)
+        except _AWAY as error:
+            self._database_away(error)  # others will find this worker silent
+
+    def _database_away(self, error: Exception) -> None:
+        logger.warning("database away", worker=self._worker_id, error=str(error).split("\n")[0])
+        connection.close()
+
+
+def _raise_bug(future: Future[None]) -> None:
+    future.result()

@@ -1,0 +1,242 @@
+"""Real workers, real signals: what they finish stands, what they leave is taken over, and they stop as they are told."""
+
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from runs import triggers
+from runs.models import LogEntry, NodeOutput, NodeRun, Run, Worker
+from runs.states import NodeStatus, RunStatus, Trigger
+from tests.conftest import StartWorker
+from tests.factories import accept_run, make_pipeline, sql_node
+from tests.programs import wait_for
+
+# Some seconds of pure computation on any machine: long enough to be met in the middle, and it can be interrupted.
+SLOW = "SELECT count(*) AS n FROM range(200000000) AS t(i) WHERE sqrt(i)::BIGINT % 7 = (SELECT max(x) FROM input)"
+ENDLESS = "SELECT count(*) AS n FROM range(100000000000000) AS t(i) WHERE sqrt(i)::BIGINT % 7 = (SELECT max(x) FROM input)"
+
+
+def chain(*queries: str) -> list[dict[str, object]]:
+    return [sql_node(f"n{index}", query) for index, query in enumerate(queries)]
+
+
+def accept_chain(*queries: str, **arguments: object) -> Run:
+    edges = [(f"n{index}", f"n{index + 1}") for index in range(len(queries) - 1)]
+    return accept_run(make_pipeline(chain(*queries), edges), **arguments)
+
+
+def status_of(run: Run) -> str:
+    return Run.objects.values_list("status", flat=True).get(id=run.id)
+
+
+def is_over(run: Run) -> bool:
+    return status_of(run) == "success"
+
+
+def node_is(run: Run, node_id: str, status: NodeStatus) -> bool:
+    return NodeRun.objects.filter(run=run, node_id=node_id, status=status).exists()
+
+
+def assert_log_tells_each_start_once(run: Run) -> None:
+    starts = LogEntry.objects.filter(run=run, kind="node.started").values_list("node_id", "attempt")
+    assert len(starts) == len(set(starts))
+
+
+def test_a_drained_worker_executes_everything_and_ends(start_worker: StartWorker) -> None:
+    runs = [accept_chain("SELECT 1 AS x", f"SELECT x + {n} AS x FROM input") for n in range(5)]
+
+    worker = start_worker("--drain")
+
+    assert worker.wait(60) == 0, worker.output
+    assert {status_of(run) for run in runs} == {"success"}
+    output = NodeOutput.objects.get(run=runs[3], node_id="n1")
+    assert (output.row_count, output.schema[0]["name"]) == (1, "x")
+    assert (Path(settings.ARTIFACTS) / output.artifact).is_file()
+    assert not Worker.objects.exists()
+
+
+def test_kill_9_in_the_middle_of_a_run(start_worker: StartWorker) -> None:
+    """The run ends in success, and the node that had finished is not executed again."""
+    run = accept_chain("SELECT 3 AS x", SLOW, "SELECT n FROM input")
+    first = start_worker(BROKOLI_LEASE_SECONDS="2")
+    first.wait_for(lambda: node_is(run, "n1", NodeStatus.RUNNING), what="the slow node to start")
+    artifact = Path(settings.ARTIFACTS) / NodeOutput.objects.get(run=run, node_id="n0").artifact
+    written = artifact.stat().st_mtime_ns
+
+    first.kill()
+    second = start_worker("--drain", BROKOLI_LEASE_SECONDS="2")
+
+    assert second.wait(60) == 0, second.output
+    assert status_of(run) == "success"
+    run.refresh_from_db()
+    assert (run.deaths, run.epoch) == (1, 2)
+    attempts = NodeRun.objects.filter(run=run).order_by("position", "attempt").values_list("node_id", "attempt", "status", "lost")
+    assert list(attempts) == [("n0", 1, "success", False), ("n1", 1, "failed", True), ("n1", 2, "success", False), ("n2", 1, "success", False)]
+    assert artifact.stat().st_mtime_ns == written
+    assert_log_tells_each_start_once(run)
+
+
+def test_a_missing_artifact_runs_its_node_again(start_worker: StartWorker) -> None:
+    run = accept_chain("SELECT 3 AS x", SLOW, "SELECT n FROM input")
+    first = start_worker()
+    first.wait_for(lambda: node_is(run, "n1", NodeStatus.RUNNING), what="the slow node to start")
+    first.kill()
+    (Path(settings.ARTIFACTS) / NodeOutput.objects.get(run=run, node_id="n0").artifact).unlink()
+
+    second = start_worker("--drain")
+
+    assert second.wait(60) == 0, second.output
+    assert status_of(run) == "success"
+    assert NodeRun.objects.filter(run=run, node_id="n0").count() == 2
+
+
+def test_a_run_that_kills_its_worker_every_time_fails_and_the_queue_goes_on(start_worker: StartWorker) -> None:
+    poison = accept_chain("SELECT 3 AS x", ENDLESS)
+    for attempt in (1, 2):
+        worker = start_worker("--concurrency", "1", BROKOLI_MAX_DEATHS="2")
+        executing = NodeRun.objects.filter(run=poison, node_id="n1", attempt=attempt, status=NodeStatus.RUNNING)
+        worker.wait_for(executing.exists, what="the endless node to start")
+        worker.kill()
+    healthy = accept_chain("SELECT 1 AS x")
+    last = start_worker("--drain", BROKOLI_MAX_DEATHS="2")
+
+    assert last.wait(60) == 0, last.output
+    poison.refresh_from_db()
+    assert poison.status == "failed"
+    assert "lost 2 workers" in poison.error
+    assert status_of(healthy) == "success"
+
+
+def test_a_stopped_worker_that_wakes_after_its_lease_writes_nothing(start_worker: StartWorker) -> None:
+    run = accept_chain("SELECT 3 AS x", SLOW, "SELECT n FROM input")
+    frozen = start_worker(BROKOLI_LEASE_SECONDS="2")
+    frozen.wait_for(lambda: node_is(run, "n1", NodeStatus.RUNNING), what="the slow node to start")
+    old_worker = Worker.objects.get().id
+    frozen.signal(signal.SIGSTOP)
+    second = start_worker("--drain", BROKOLI_LEASE_SECONDS="2")
+    assert second.wait(60) == 0, second.output
+    assert status_of(run) == "success"
+    entries = LogEntry.objects.filter(run=run).count()
+
+    frozen.signal(signal.SIGCONT)
+
+    # It finds itself given up, says so, and begins anew under another name; only then has it had its chance to write.
+    frozen.wait_for(lambda: Worker.objects.exclude(id=old_worker).exists(), what="the revived worker to begin anew")
+    frozen.wait_for(lambda: "lease lost" in frozen.output, what="the revived worker to drop its run")
+    assert LogEntry.objects.filter(run=run).count() == entries
+    assert status_of(run) == "success"
+    assert NodeRun.objects.filter(run=run, node_id="n2").count() == 1
+
+
+def test_the_first_signal_drains(start_worker: StartWorker) -> None:
+    """The executing node finishes, no other starts, and the run goes back unharmed."""
+    run = accept_chain("SELECT 3 AS x", SLOW, "SELECT n FROM input")
+    worker = start_worker()
+    worker.wait_for(lambda: node_is(run, "n1", NodeStatus.RUNNING), what="the slow node to start")
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait(60) == 0, worker.output
+    run.refresh_from_db()
+    assert (run.status, run.deaths) == ("pending", 0)
+    assert [attempt.status for attempt in run.node_runs.all()] == ["success", "success", "pending"]
+    assert start_worker("--drain").wait(60) == 0
+    assert status_of(run) == "success"
+
+
+def test_the_second_signal_stops_at_once(start_worker: StartWorker) -> None:
+    run = accept_chain("SELECT 3 AS x", ENDLESS)
+    worker = start_worker()
+    worker.wait_for(lambda: node_is(run, "n1", NodeStatus.RUNNING), what="the endless node to start")
+
+    worker.signal(signal.SIGINT)
+    worker.wait_for(lambda: Worker.objects.filter(draining=True).exists() or "draining" in worker.output, what="the worker to drain")
+    worker.signal(signal.SIGINT)
+
+    assert worker.wait(15) == 1, worker.output
+    run.refresh_from_db()
+    assert (run.status, run.deaths) == ("pending", 0)
+    assert NodeRun.objects.filter(run=run, node_id="n1").order_by("attempt").values_list("status", "lost")[0] == ("failed", True)
+
+
+def test_an_executing_node_finishes_before_a_cancelled_run_ends(start_worker: StartWorker) -> None:
+    run = accept_chain("SELECT 3 AS x", SLOW, "SELECT n FROM input")
+    worker = start_worker()
+    worker.wait_for(lambda: node_is(run, "n1", NodeStatus.RUNNING), what="the slow node to start")
+
+    triggers.cancel(run.id)
+
+    worker.wait_for(lambda: status_of(run) == "cancelled", 60, "the run to end")
+    assert [attempt.status for attempt in run.node_runs.all()] == ["success", "success", "cancelled"]
+
+
+def test_force_stops_the_executing_node(start_worker: StartWorker) -> None:
+    run = accept_chain("SELECT 3 AS x", ENDLESS, "SELECT n FROM input")
+    worker = start_worker()
+    worker.wait_for(lambda: node_is(run, "n1", NodeStatus.RUNNING), what="the endless node to start")
+
+    triggers.cancel(run.id, force=True)
+
+    worker.wait_for(lambda: status_of(run) == "cancelled", 10, "the run to end")
+    assert [attempt.status for attempt in run.node_runs.all()] == ["success", "cancelled", "cancelled"]
+
+
+def test_a_failed_node_skips_what_needs_it_and_the_rest_goes_on(start_worker: StartWorker) -> None:
+    nodes = [*chain("SELECT 1 AS x", "SELECT nonsense FROM input", "SELECT * FROM input"), sql_node("aside", "SELECT x * 2 AS x FROM input")]
+    run = accept_run(make_pipeline(nodes, [("n0", "n1"), ("n1", "n2"), ("n0", "aside")]))
+
+    assert start_worker("--drain").wait(60) == 0
+
+    run.refresh_from_db()
+    assert run.status == "failed"
+    assert "Node 'N1' failed" in run.error
+    assert "nonsense" in run.error
+    statuses = dict(run.node_runs.values_list("node_id", "status"))
+    assert statuses == {"n0": "success", "n1": "failed", "n2": "skipped", "aside": "success"}
+
+
+def test_resume_reuses_what_succeeded(start_worker: StartWorker) -> None:
+    pipeline = make_pipeline(
+        chain("SELECT 4 AS x", "SELECT sqrt(x - ${param.minus}) AS y FROM input", "SELECT * FROM input"), [("n0", "n1"), ("n1", "n2")]
+    )
+    failed = accept_run(pipeline, params={"minus": 5})
+    assert start_worker("--drain").wait(60) == 0
+    assert status_of(failed) == "failed"
+
+    resumed = triggers.resume(failed.id)
+    Run.objects.filter(id=resumed.id).update(params={"minus": 0})  # as if the world outside had been mended
+    assert start_worker("--drain").wait(60) == 0
+
+    resumed.refresh_from_db()
+    assert (resumed.status, resumed.trigger) == ("success", Trigger.RESUME)
+    assert dict(resumed.node_runs.values_list("node_id", "status")) == {"n0": "skipped", "n1": "success", "n2": "success"}
+    assert NodeOutput.objects.get(run=resumed, node_id="n0").artifact == NodeOutput.objects.get(run=failed, node_id="n0").artifact
+    assert NodeOutput.objects.get(run=resumed, node_id="n2").preview is not None
+    assert RunStatus(resumed.status) == RunStatus.SUCCESS
+
+
+@pytest.mark.parametrize("concurrency", ["0", "257"])
+def test_a_senseless_concurrency_is_refused(start_worker: StartWorker, concurrency: str) -> None:
+    worker = start_worker("--concurrency", concurrency)
+
+    assert worker.wait(30) == 2
+    assert "--concurrency must be from 1 to 256" in worker.output
+
+
+def test_an_idle_worker_wakes_within_50_ms(start_worker: StartWorker) -> None:
+    """From the commit of the run to its start, with time for one slow moment of a shared machine."""
+    pipeline = make_pipeline(chain("SELECT 1 AS x"), [])
+    worker = start_worker()
+    worker.wait_for(Worker.objects.exists, what="the worker to register")
+    delays = []
+    for _ in range(10):
+        run = accept_run(pipeline)
+        wait_for(partial(is_over, run), what="the run to end")
+        run.refresh_from_db()
+        assert run.started_at is not None
+        delays.append((run.started_at - run.created_at).total_seconds())
+
+    assert sorted(delays)[len(delays) // 2] < 0.05, delays
