@@ -75,7 +75,7 @@ class Command(BaseCommand):
 
 
 def _web_command(host: str, port: int) -> list[str]:
-    return [sys.executable, "-m", "daphne", "--bind", host, "--port", str(port), "--no-server-name", "brokoli_site.asgi:application"]
+    return [sys.executable, "-m", "brokoli_site.web", "--bind", host, "--port", str(port), "--no-server-name", "brokoli_site.asgi:application"]
 
 
 def _is_loopback(host: str) -> bool:
