@@ -113,8 +113,9 @@ class Execution:
 
     def run(self) -> Outcome:
         """Execute until nothing is left to do. Errors: `LeaseLost`, after every node was told to stop."""
-        self._load()
-        self._commit(self._reuse)
+        fresh = self._load()
+        if not fresh:
+            self._commit(self._reuse)
         also_readable = {output.artifact.split("/", 1)[0] for output in self._outputs.values()}
         with self.resources.engine.open_run(str(self.lease.run_id), also_readable) as session:
             try:
@@ -124,7 +125,8 @@ class Execution:
 
     # --- what is there already ---
 
-    def _load(self) -> None:
+    def _load(self) -> bool:
+        """Read the run, its definition and its state. True when nothing of it can be there yet: a first claim that resumes no run."""
         run = Run.objects.select_related("pipeline").get(id=self.lease.run_id)
         self._spec, self._graph = definition(run.version_id)
         self._nodes = {node.id: node for node in self._spec.nodes}
@@ -136,16 +138,18 @@ class Execution:
             logical_date=run.logical_date or run.created_at.date(),
             started_at=run.started_at,
         )
-        self._reload()
+        fresh = run.epoch == 1 and run.resumed_from_id is None
+        self._reload(fresh=fresh)
+        return fresh
 
-    def _reload(self) -> None:
+    def _reload(self, *, fresh: bool = False) -> None:
         """Take the state from the database, which is right whatever became of the last transaction."""
         everything = list(NodeRun.objects.filter(run_id=self.lease.run_id).order_by("position", "attempt"))
         self._attempts = {node_run.node_id: node_run for node_run in everything}
         self._failures = dict.fromkeys(self._attempts, 0)
         for node_run in everything:
             self._failures[node_run.node_id] += node_run.status == NodeStatus.FAILED and not node_run.lost
-        self._outputs = reuse.outputs_of(self.lease.run_id)
+        self._outputs = {} if fresh else reuse.outputs_of(self.lease.run_id)
         wall, clock = timezone.now(), time.monotonic()
         self._due = {
             node_id: clock + min(_MAX_RETRY_SECONDS, (attempt.ready_at - wall).total_seconds())

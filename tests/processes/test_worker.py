@@ -226,6 +226,14 @@ def test_a_senseless_concurrency_is_refused(start_worker: StartWorker, concurren
     assert "--concurrency must be from 1 to 256" in worker.output
 
 
+def test_a_database_that_was_never_set_up_is_said_plainly(start_worker: StartWorker, tmp_path: Path) -> None:
+    worker = start_worker(BROKOLI_HOME=str(tmp_path / "new"), DATABASE_URL="")
+
+    assert worker.wait(30) == 2
+    assert "run `manage.py migrate` first" in worker.output
+    assert "Traceback" not in worker.output
+
+
 def test_an_idle_worker_wakes_within_50_ms(start_worker: StartWorker) -> None:
     """From the commit of the run to its start, with time for one slow moment of a shared machine."""
     pipeline = make_pipeline(chain("SELECT 1 AS x"), [])

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from brokoli_site.common.migrations import is_up_to_date
 from pipelines.nodes.files import DataFolders
 from runs.artifacts import ArtifactStore
 from runs.engine import DataEngine, EngineLimits
@@ -26,6 +27,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, concurrency: int, drain: bool, **options: Any) -> None:
         if not 1 <= concurrency <= 256:
             self.stderr.write("brokoli: --concurrency must be from 1 to 256.")
+            sys.exit(2)
+        if not is_up_to_date():
+            self.stderr.write("brokoli: the database is not up to date; run `manage.py migrate` first.")
             sys.exit(2)
         worker = WorkerProcess(
             WorkerOptions(concurrency, settings.LEASE_SECONDS, settings.MAX_DEATHS, settings.DRAIN_SECONDS, until_empty=drain),

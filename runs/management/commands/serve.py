@@ -12,8 +12,8 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 
+from brokoli_site.common.migrations import is_up_to_date
 from runs.supervisor import Child, Supervisor
 
 _WEB_GRACE_SECONDS = 5.0
@@ -51,8 +51,7 @@ class Command(BaseCommand):
         if connection.vendor == "sqlite":
             call_command("migrate", interactive=False, verbosity=0)
             return
-        executor = MigrationExecutor(connection)
-        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        if not is_up_to_date():
             raise CommandError("The database is not up to date: run `manage.py migrate` first.")
 
     def _check_exposure(self, host: str) -> None:
