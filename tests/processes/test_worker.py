@@ -200,14 +200,14 @@ def test_a_failed_node_skips_what_needs_it_and_the_rest_goes_on(start_worker: St
 
 def test_resume_reuses_what_succeeded(start_worker: StartWorker) -> None:
     pipeline = make_pipeline(
-        chain("SELECT 4 AS x", "SELECT sqrt(x - ${param.minus}) AS y FROM input", "SELECT * FROM input"), [("n0", "n1"), ("n1", "n2")]
+        chain("SELECT 4 AS x", "SELECT CAST('${param.number}' AS INTEGER) + x AS y FROM input", "SELECT * FROM input"), [("n0", "n1"), ("n1", "n2")]
     )
-    failed = accept_run(pipeline, params={"minus": 5})
+    failed = accept_run(pipeline, params={"number": "five"})
     assert start_worker("--drain").wait(60) == 0
     assert status_of(failed) == "failed"
 
     resumed = triggers.resume(failed.id)
-    Run.objects.filter(id=resumed.id).update(params={"minus": 0})  # as if the world outside had been mended
+    Run.objects.filter(id=resumed.id).update(params={"number": "5"})  # as if the world outside had been mended
     assert start_worker("--drain").wait(60) == 0
 
     resumed.refresh_from_db()
