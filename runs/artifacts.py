@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from brokoli_site.common import durable
+from pipelines.expressions import literal
+from pipelines.nodes.files import exact_pattern
+
 _KEY = re.compile(r"(?P<run>[0-9A-Za-z][0-9A-Za-z_-]{0,63})/(?P<name>[0-9A-Za-z][0-9A-Za-z._-]{0,120}\.parquet)")
 _RUN = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 _PARQUET_MAGIC = b"PAR1"
@@ -40,6 +44,11 @@ class Pruned:
 
     files: int = 0
     byte_count: int = 0
+
+
+def relation(path: Path) -> str:
+    """The artifact at `path` as SQL to select from."""
+    return f"read_parquet({literal(exact_pattern(path))})"
 
 
 class ArtifactStore:
@@ -70,7 +79,7 @@ class ArtifactStore:
             folder.mkdir(mode=0o700)
         except FileExistsError:
             return folder
-        _sync(self.root)
+        durable.sync(self.root)
         return folder
 
     @contextmanager
@@ -84,10 +93,8 @@ class ArtifactStore:
         draft = final.with_name(f".{final.name}.{secrets.token_hex(4)}.draft")
         try:
             yield draft
-            _sync(draft)
             draft.chmod(0o600)
-            draft.rename(final)
-            _sync(final.parent)
+            durable.put(draft, final)
         except BaseException:
             with suppress(FileNotFoundError):
                 draft.unlink()
@@ -201,12 +208,3 @@ class Workspace:
 
 def _sizes(folder: Path) -> dict[str, int]:
     return {entry.name: entry.stat(follow_symlinks=False).st_size for entry in os.scandir(folder) if not entry.is_dir(follow_symlinks=False)}
-
-
-def _sync(path: Path) -> None:
-    """Make a file's content, or a folder's entries, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

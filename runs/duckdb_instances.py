@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from runs.sql import text
+from pipelines.expressions import literal
 
 # Below this DuckDB cannot even hold the buffers of one writing thread.
 _LEAST_MEMORY = 64 * 1024**2
@@ -47,7 +47,7 @@ def sandbox(limits: EngineLimits, spill: Path, readable: Collection[Path]) -> du
     DuckDB resolves links before it compares, so nothing in those folders leads out of them. No setting can be changed afterwards.
     """
     connection = _start(limits, limits.sandbox_memory, spill)
-    folders = ", ".join(text(f"{folder}/") for folder in sorted(readable))
+    folders = ", ".join(literal(f"{folder}/") for folder in sorted(readable))
     connection.execute(f"SET allowed_directories = [{folders}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
@@ -66,7 +66,7 @@ def _start(limits: EngineLimits, memory: int, spill: Path) -> duckdb.DuckDBPyCon
         "allow_persistent_secrets": False,
         "home_directory": str(spill),
         "secret_directory": str(spill / "secrets"),
-        "extension_directories": f"[{text(spill / 'extensions')}]",
+        "extension_directories": f"[{literal(str(spill / 'extensions'))}]",
         "python_enable_replacements": False,
         # A column that is NULL throughout gets a type that Parquet readers and later nodes know.
         "legacy_disable_null_type": True,

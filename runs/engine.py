@@ -20,11 +20,11 @@ import duckdb
 import structlog
 from duckdb import DuckDBPyConnection
 
-from brokoli_site.common.errors import NodeCancelled, NodeError
+from brokoli_site.common.errors import BrokoliError, NodeCancelled, NodeError
+from pipelines.expressions import quote
 from pipelines.nodes import registry
 from pipelines.nodes.base import (
     Column,
-    FileAccess,
     Input,
     NodeConfig,
     NodeContext,
@@ -37,12 +37,12 @@ from pipelines.nodes.base import (
     Stop,
     Written,
 )
+from pipelines.nodes.files import DataFolders
 from pipelines.spec import NodeSpec
 from runs import duckdb_instances, faults, output
-from runs.artifacts import ArtifactMissing, ArtifactStore
+from runs.artifacts import ArtifactMissing, ArtifactStore, relation
 from runs.duckdb_instances import EngineLimits
 from runs.output import OutputFacts
-from runs.sql import identifier, parquet
 from runs.watchdog import Watchdog
 
 __all__ = ["DataEngine", "EngineLimits", "InputArtifact", "NodeResult", "NodeTask", "OutputFacts", "RunSession"]
@@ -89,7 +89,7 @@ class NodeResult:
 class DataEngine:
     """The data engine of one worker process. Thread-safe: any number of runs, any number of nodes of each, at the same time."""
 
-    def __init__(self, store: ArtifactStore, folders: FileAccess, limits: EngineLimits, prepare: Prepare = registry.prepare) -> None:
+    def __init__(self, store: ArtifactStore, folders: DataFolders, limits: EngineLimits, prepare: Prepare = registry.prepare) -> None:
         self.store = store
         self.folders = folders
         self.limits = limits
@@ -149,6 +149,8 @@ class RunSession:
             return self._execute(task, log, stop)
         except NodeError:
             raise
+        except BrokoliError as error:
+            raise NodeError(error.message) from error
         except duckdb.InterruptException as error:
             raise stop.reason or NodeCancelled() from error
         except ArtifactMissing as error:
@@ -230,7 +232,7 @@ class RunSession:
             view = "input" if number == 1 else f"input_{number}"
             self._engine.store.size(source.artifact)  # a missing file is our error, with the node's name
             path = self._engine.store.path(source.artifact)
-            connection.execute(f"CREATE TEMP VIEW {identifier(view)} AS SELECT * FROM {parquet(path)}")  # noqa: S608 - our own path
+            connection.execute(f"CREATE TEMP VIEW {quote(view)} AS SELECT * FROM {relation(path)}")  # noqa: S608 - our own path
             inputs.append(Input(source.node_id, source.name, view, source.schema, source.row_count))
         return tuple(inputs)
 
@@ -238,7 +240,7 @@ class RunSession:
         store = self._engine.store
         names = {source.artifact: f"node '{source.name}'" for source in task.inputs}
         names |= {str(store.path(source.artifact)): f"the output of node '{source.name}'" for source in task.inputs}
-        return faults.PublicNames(names, (str(store.root),))
+        return faults.PublicNames(names, (str(store.root), *(str(root) for root in self._engine.folders.roots)))
 
 
 def schema_of(columns: Sequence[dict[str, Any]]) -> Schema:

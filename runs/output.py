@@ -7,10 +7,10 @@ import duckdb
 from duckdb import DuckDBPyConnection
 
 from brokoli_site.common.errors import NodeError
+from pipelines.expressions import literal, quote
 from pipelines.nodes.base import Query, Stop
 from runs import preview, profile
-from runs.artifacts import ArtifactStore
-from runs.sql import identifier, parquet, text
+from runs.artifacts import ArtifactStore, relation
 
 # Measured (docs/performance.md): Parquet's second version writes a fifth faster than the first and reads a third faster;
 # Snappy costs next to nothing. `USE_TMP_FILE false`: the draft is our own business, and the sandbox may not rename.
@@ -37,10 +37,10 @@ def write(store: ArtifactStore, connection: DuckDBPyConnection, query: Query, ke
     Errors: `duckdb.Error`, `OSError`, the stop's reason.
     """
     with store.draft(key) as draft:
-        reported = _copy(connection, query, str(draft), narrow=narrow)
+        reported = _copy_or_recover(connection, query, str(draft), narrow=narrow)
         stop.check()
         row_count, byte_count, statistics = int(reported["count"]), int(reported["file_size_bytes"]), reported["column_statistics"]
-        source = parquet(draft)
+        source = relation(draft)
         types = preview.types_of(connection, source)
         known = profile.statistics(statistics, [name for name, _ in types], row_count)
         shown = preview.read(connection, source, types, row_count)
@@ -48,6 +48,18 @@ def write(store: ArtifactStore, connection: DuckDBPyConnection, query: Query, ke
         stop.check()
     schema = [{"name": name, "type": str(kind)} for name, kind in types]
     return OutputFacts(key, row_count, byte_count, schema, shown, measured)
+
+
+def _copy_or_recover(connection: DuckDBPyConnection, query: Query, path: str, *, narrow: bool) -> dict[str, Any]:
+    while True:
+        try:
+            return _copy(connection, query, path, narrow=narrow)
+        except duckdb.InterruptException:
+            raise
+        except duckdb.Error as error:
+            if query.recover is None:
+                raise
+            query = query.recover(error)
 
 
 def _copy(connection: DuckDBPyConnection, query: Query, path: str, *, narrow: bool) -> dict[str, Any]:
@@ -63,9 +75,9 @@ def _copy(connection: DuckDBPyConnection, query: Query, path: str, *, narrow: bo
 
 
 def _copy_as(connection: DuckDBPyConnection, query: Query, path: str, wide: list[str], kind: str) -> dict[str, Any]:
-    casts = ", ".join(f"CAST({identifier(name)} AS {kind}) AS {identifier(name)}" for name in wide)
+    casts = ", ".join(f"CAST({quote(name)} AS {kind}) AS {quote(name)}" for name in wide)
     sql = f"SELECT * REPLACE ({casts}) FROM ({query.sql})" if wide else query.sql  # noqa: S608 - quoted identifiers
-    result = connection.execute(f"COPY ({sql}) TO {text(path)} ({_FORMAT})", query.parameters)
+    result = connection.execute(f"COPY ({sql}) TO {literal(path)} ({_FORMAT})", query.parameters)
     names = [column[0] for column in result.description or ()]
     row = result.fetchone()
     if row is None:

@@ -13,7 +13,7 @@ import duckdb
 from duckdb import DuckDBPyConnection
 from duckdb.sqltypes import DuckDBPyType
 
-from runs.sql import identifier
+from pipelines.expressions import quote
 
 ROWS = 50
 # Characters of one cell: fewer where there are many cells, so that a preview stays within a few megabytes at any width.
@@ -32,7 +32,7 @@ def read(connection: DuckDBPyConnection, source: str, types: Sequence[tuple[str,
     Errors: `duckdb.Error`.
     """
     limit = max(_LEAST_CELL, min(_MOST_CELL, _BUDGET // (len(types) * ROWS)))
-    shown = ", ".join(_expression(identifier(name), kind, limit) for name, kind in types)
+    shown = ", ".join(_expression(quote(name), kind, limit) for name, kind in types)
     rows = connection.execute(f"SELECT {shown} FROM (SELECT * FROM {source} LIMIT {ROWS})").fetchall()  # noqa: S608 - quoted identifiers
     converters = [_cell(kind, limit) for _, kind in types]
     return {
@@ -64,7 +64,7 @@ def _showable(kind: DuckDBPyType) -> str:
     if family in ("list", "array"):
         return f"{_showable(_children(kind)['child'])}[]"
     if family in ("struct", "union"):
-        return "STRUCT(" + ", ".join(f"{identifier(name)} {_showable(child)}" for name, child in _children(kind).items()) + ")"
+        return "STRUCT(" + ", ".join(f"{quote(name)} {_showable(child)}" for name, child in _children(kind).items()) + ")"
     if family == "map":
         return f"MAP(VARCHAR, {_showable(_children(kind)['value'])})"
     if family in _PLAIN or family in ("bigint", "ubigint", "float", "double", "blob"):

@@ -15,8 +15,8 @@ from typing import Any
 from duckdb import DuckDBPyConnection
 from duckdb.sqltypes import DuckDBPyType
 
+from pipelines.expressions import quote
 from runs.preview import clean
-from runs.sql import identifier
 
 _EXACT_CELLS = 100_000
 _SAMPLE_ROWS = 100_000
@@ -45,7 +45,7 @@ class WriterStatistics:
 
 def statistics(reported: Mapping[str, Mapping[str, str]], columns: Sequence[str], row_count: int) -> list[WriterStatistics]:
     """Statistics by column from the `column_statistics` that `COPY … (RETURN_STATS)` answers."""
-    return [_statistics(reported.get(identifier(name), {}), row_count) for name in columns]
+    return [_statistics(reported.get(quote(name), {}), row_count) for name in columns]
 
 
 def _statistics(reported: Mapping[str, str], row_count: int) -> WriterStatistics:
@@ -81,7 +81,7 @@ def measure(
     started = time.perf_counter()
     exact = row_count * len(types) <= _EXACT_CELLS
     measures = [
-        _Measure(name, kind, known[index], _aggregates(identifier(name), kind, known[index], exact=exact) if index < _SCANNED_COLUMNS else {})
+        _Measure(name, kind, known[index], _aggregates(quote(name), kind, known[index], exact=exact) if index < _SCANNED_COLUMNS else {})
         for index, (name, kind) in enumerate(types)
     ]
     found = _scan(connection, source, measures) if row_count else [{} for _ in measures]
@@ -187,7 +187,7 @@ def _add_histograms(connection: DuckDBPyConnection, source: str, measures: Seque
                 edges[index] = found
     if not edges:
         return
-    asked = [count for index, bounds in edges.items() for count in _bin_counts(identifier(measures[index].name), bounds)]
+    asked = [count for index, bounds in edges.items() for count in _bin_counts(quote(measures[index].name), bounds)]
     sample = f" TABLESAMPLE {max(0.01, 100 * _SAMPLE_ROWS / row_count):.4f}% (system, 42)" if row_count > _SAMPLE_ROWS else ""
     counts = iter(connection.execute(f"SELECT {', '.join(asked)} FROM {source}{sample}").fetchone() or ())  # noqa: S608 - quoted identifiers
     for index, bounds in edges.items():

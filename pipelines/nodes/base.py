@@ -146,12 +146,14 @@ class NodeContext:
 class Query:
     """The output is what this single SELECT gives on the node's connection. `parameters` are bound by the engine.
 
-    `after` is called once the output is written, with its number of rows, for what can only be logged then.
+    `after` is called once the output is written, with its number of rows, for what can only be logged then. `recover` is
+    called with DuckDB's complaint when the query fails: it returns what to run instead, or raises the `NodeError` to tell.
     """
 
     sql: str
     parameters: Mapping[str, Any] | Sequence[Any] | None = None
     after: Callable[[int], None] | None = None
+    recover: Callable[[duckdb.Error], "Query"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,11 @@ _MAGIC = re.compile(r"[*?\[]")
 _HINT = "File nodes reach only the folders in BROKOLI_DATA_DIRS."
 
 
+def exact_pattern(path: Path) -> str:
+    """A pattern that matches this path alone, for readers (DuckDB's) that take every path for a pattern."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path))
+
+
 class DataFolders:
     """Implements `base.FileAccess`.
 

@@ -1,0 +1,20 @@
+"""Files that are seen whole or not at all, whatever dies meanwhile: written beside, made durable, renamed."""
+
+import os
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's entries, survive a power cut. Errors: `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def put(draft: Path, final: Path) -> None:
+    """Make `draft` durable and give it the name `final`, replacing what had it. Both are in one folder. Errors: `OSError`."""
+    sync(draft)
+    draft.rename(final)
+    sync(final.parent)

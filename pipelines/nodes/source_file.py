@@ -1,0 +1,210 @@
+"""`source_file`: rows from files in the data folders."""
+
+import codecs
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import duckdb
+from pydantic import Field, field_validator
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from brokoli_site.common.errors import NodeError
+from pipelines.expressions import quote
+from pipelines.nodes import csv_files, formats, json_files, reading
+from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Query, Schema
+from pipelines.nodes.reading import Declared, SourceFile
+from pipelines.nodes.unpacking import is_utf8, unpack
+from pipelines.spec import NodeSpec, Problem
+
+_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_UNRESOLVED = ("${", "{{")
+
+
+class SourceColumn(NodeConfig):
+    """A column to read."""
+
+    name: str = Field(min_length=1, description="Its name in the file; without a header, the name to give it.")
+    type: str = Field("", description="A SQL type, such as BIGINT, DOUBLE, VARCHAR, DATE or TIMESTAMP. Empty: what the values look like.")
+
+    @field_validator("type")
+    @classmethod
+    def _known_type(cls, value: str) -> str:
+        if not value.strip():
+            return ""
+        try:
+            built = exp.DataType.build(value, dialect="duckdb")
+            kind = built.sql(dialect="duckdb")
+            duckdb.sqltype(kind)
+        except (SqlglotError, duckdb.Error) as error:
+            raise ValueError(f"'{value}' is not a type. Use BIGINT, DOUBLE, DECIMAL(18, 2), VARCHAR, BOOLEAN, DATE, TIMESTAMP, …") from error
+        return str(kind)
+
+
+class SourceFileConfig(NodeConfig):
+    path: str = Field(min_length=1, description="File in a data folder, or a pattern such as `in/*.csv`; several files are joined by column name.")
+    format: str = Field("", description=f"One of {', '.join(formats.READABLE)}. Empty: as the name ends; `.gz` files are unpacked.")
+    delimiter: str = Field("", max_length=4, description="What separates the values of a CSV file. Empty: found in its first line.")
+    header: bool = Field(default=True, description="Whether the first line of a CSV or TSV file names the columns.")
+    null_values: tuple[str, ...] = Field((), description="Texts that mean no value, such as NA. The empty text always does.")
+    encoding: str = Field("utf-8", description="Encoding of the text: utf-8, latin-1, cp1252, utf-16, …")
+    columns: tuple[SourceColumn, ...] = Field((), description="The columns to read, in order, with their types. Empty: all, as they are found.")
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, value: str) -> str:
+        return formats.readable("", value) if value else ""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _usable_delimiter(cls, value: str) -> str:
+        value = _DELIMITERS.get(value.lower(), value)
+        if value and (set(value) & set('"\r\n\0') or not value.isascii()):
+            raise ValueError("cannot be a quote, a line break or a character outside ASCII")
+        return value
+
+    @field_validator("null_values", mode="before")
+    @classmethod
+    def _list_of_texts(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            info = codecs.lookup(value)
+        except (LookupError, ValueError) as error:
+            raise ValueError(f"'{value}' is not an encoding. Use utf-8, latin-1, cp1252, utf-16, …") from error
+        if not info._is_text_encoding:
+            raise ValueError(f"'{value}' does not encode text. Use utf-8, latin-1, cp1252, utf-16, …")
+        return value
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _columns(cls, value: object) -> object:
+        """Accepts `{name: type}`, `[name]` and `[{name, type}]`."""
+        if isinstance(value, Mapping):
+            return [{"name": name, "type": kind} for name, kind in value.items()]
+        return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list | tuple) else value
+
+    @field_validator("columns")
+    @classmethod
+    def _unique(cls, value: tuple[SourceColumn, ...]) -> tuple[SourceColumn, ...]:
+        names = [column.name.casefold() for column in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names {', '.join(map(repr, twice))} more than once")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetReading:
+    """Implements `reading.Reading`."""
+
+    files: tuple[SourceFile, ...]
+    declared: tuple[Declared, ...] = ()
+
+    def relation(self) -> str:
+        options = ", union_by_name=true" if len(self.files) > 1 else ""
+        return f"read_parquet({reading.paths(self.files)}{options})"
+
+    def select(self, found: Sequence[Column]) -> str:
+        reading.projection(self.declared, found, reading.called(self.files))
+        items = ", ".join(
+            f"CAST({quote(column.name)} AS {column.type}) AS {quote(column.name)}" if column.type else quote(column.name) for column in self.declared
+        )
+        return f"SELECT {items or '*'} FROM {self.relation()}"  # noqa: S608 - quoted
+
+    def after(self, error: duckdb.Error, context: NodeContext) -> "ParquetReading":
+        file = reading.at_fault(error, self.files).shown
+        raise NodeError(f"{file} cannot be read as Parquet: {reading.shortened(reading.sentence(error, self.files))}.") from error
+
+
+class SourceFileNode(NodeType):
+    name: ClassVar[str] = "source_file"
+    label: ClassVar[str] = "File"
+    category: ClassVar[Category] = "source"
+    help: ClassVar[str] = "Reads CSV, TSV, JSON, JSON lines or Parquet files, compressed or not, from the data folders."
+    ports: ClassVar[Ports] = Ports(0, 0)
+    Config: ClassVar[type[NodeConfig]] = SourceFileConfig
+    trusted: ClassVar[bool] = True
+
+    def normalise(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        found = dict(config)
+        if "schema" in found and "columns" not in found:
+            found["columns"] = found.pop("schema")
+        return found
+
+    def analyse(self, node: NodeSpec, config: Any, inputs: Sequence[Schema | None]) -> Analysis:
+        problems = []
+        if not any(mark in config.path for mark in _UNRESOLVED):
+            if ".." in Path(config.path).parts:
+                problems.append(Problem("must not contain '..'; file nodes reach only the data folders", node.id, "path"))
+            try:
+                formats.readable(config.path, config.format)
+            except ValueError as error:
+                problems.append(Problem(str(error), node.id, "path" if not config.format else "format"))
+        typed = config.columns and all(column.type for column in config.columns)
+        schema = tuple(Column(column.name, column.type) for column in config.columns) if typed else None
+        return Analysis(tuple(problems), schema)
+
+    def run(self, context: NodeContext) -> Query:
+        config: SourceFileConfig = context.config
+        found = context.files.resolve_read(config.path)
+        try:
+            kind = formats.readable(str(found[0]), config.format)
+        except ValueError as error:
+            raise NodeError(f"'{config.path}': {error}") from error
+        files = tuple(_plain(context, path, _shown(config.path, path, found), number, kind) for number, path in enumerate(found))
+        declared = tuple(Declared(column.name, column.type) for column in config.columns)
+        if kind == "parquet":
+            return reading.query(context, ParquetReading(files, declared))
+        if kind in ("json", "jsonl"):
+            return _json(context, files, kind, declared)
+        return _csv(context, files, kind, declared)
+
+
+def _plain(context: NodeContext, path: Path, shown: str, number: int, kind: str) -> SourceFile:
+    """The file itself, or its unpacked text when it is compressed or not in UTF-8."""
+    gzipped = kind != "parquet" and (formats.is_gzipped(path.name) or formats.has_gzip_mark(path))
+    encoding = context.config.encoding if kind != "parquet" else "utf-8"
+    if not gzipped and is_utf8(encoding):
+        return SourceFile(path, shown)
+    target = context.scratch / f"{number}.{kind}"
+    unpack(path, shown, target, gzipped=gzipped, encoding=encoding, stop=context.stop)
+    return SourceFile(target, shown)
+
+
+def _shown(asked: str, path: Path, found: Sequence[Path]) -> str:
+    """What to call a file: as it was asked for, or below the folder that all matches of the pattern have in common."""
+    if len(found) == 1 and path.name == Path(asked).name:
+        return asked
+    return path.name if len(found) == 1 else os.path.relpath(path, os.path.commonpath([file.parent for file in found]))
+
+
+def _csv(context: NodeContext, files: tuple[SourceFile, ...], kind: str, declared: tuple[Declared, ...]) -> Query:
+    config: SourceFileConfig = context.config
+    filled = tuple(file for file in files if file.path.stat().st_size)
+    if not filled:
+        if declared:
+            return reading.nothing(declared)
+        hint = "without a header it has no columns. Declare them in `columns` if no rows are what you expect."
+        raise NodeError(f"{reading.called(files)} is empty (0 bytes): {hint}")
+    delimiter = config.delimiter or ("\t" if kind == "tsv" else csv_files.likely_delimiter(filled[0].path))
+    return reading.query(context, csv_files.CsvReading(filled, delimiter, config.header, config.null_values, declared))
+
+
+def _json(context: NodeContext, files: tuple[SourceFile, ...], kind: str, declared: tuple[Declared, ...]) -> Query:
+    filled = tuple(file for file in files if not json_files.is_empty(file.path))
+    if not filled:
+        # Zero records are a valid file. DuckDB has no table without columns, so it gets the one that DuckDB gives it, too.
+        if not declared:
+            context.log.warning(f"{reading.called(files)} holds no records, so its columns are not known; declare them in `columns`.")
+        return reading.nothing(declared or (Declared("json"),))
+    shape: json_files.Shape = "newline_delimited" if kind == "jsonl" else "array"
+    if kind == "json" and any(json_files.first_character(file.path) != "[" for file in filled):
+        shape = "auto"
+    return reading.query(context, json_files.JsonReading(filled, shape, declared))
