@@ -83,7 +83,7 @@ class DataFolders:
         if "\0" in path or len(path) > _LONGEST_PATH or not path.isprintable():
             raise NodeError("The path of the file holds characters that no path may hold, or is too long.")
         if ".." in Path(path).parts:
-            raise NodeError(f"'{path}' must not contain '..'. {_HINT}")
+            raise NodeError(f"The path '{path}' must not contain '..'. {_HINT}")
         return self.roots[0] / path  # an absolute path stays what it is
 
     def _allowed(self, asked: Path, path: str) -> Path:

@@ -37,6 +37,11 @@ def is_gzipped(path: str) -> bool:
     return path.lower().endswith(GZIP_SUFFIXES)
 
 
+def is_pattern(path: str) -> bool:
+    """Whether it may name several files."""
+    return any(character in path for character in "*?[")
+
+
 def has_gzip_mark(path: Path) -> bool:
     """Whether the file's first bytes are gzip's, whatever its name. Errors: `OSError`."""
     with path.open("rb") as file:

@@ -1,5 +1,7 @@
 """JSON: an array of objects, a single object, or one object a line. What is found in a sample is checked against every record."""
 
+import codecs
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ Shape = Literal["array", "newline_delimited", "auto"]
 _SAMPLE_RECORDS = 20_480
 _RECORD_BYTES, _LARGE_RECORD_BYTES = 16 * 1024**2, 128 * 1024**2
 _CHUNK = 64 * 1024
+_NOT_UTF8 = "not valid UTF-8; set `encoding` to the one that the file has"
 _PLACE = re.compile(r"(?:at byte (\d+) )?in (line|record/value) (\d+)")
 
 
@@ -64,6 +67,8 @@ class JsonReading:
     def _failure(self, error: duckdb.Error) -> NodeError:
         text = str(error)
         file = at_fault(error, self.files).shown
+        if "Malformed JSON" in text and self.shape == "newline_delimited":
+            return _first_bad_line(at_fault(error, self.files))
         if "non-record JSON" in text:
             return NodeError(f'{file}: the records must be JSON objects, such as {{"id": 1}}; it holds something else.')
         if "maximum_object_size" in text:
@@ -77,13 +82,28 @@ class JsonReading:
 
 def _called(file: str, place: re.Match[str]) -> str:
     byte, unit, number = place.groups()
-    where = f"{file}, {'line' if unit == 'line' else 'record'} {number}"
+    # DuckDB counts the record that it could not read twice.
+    where = f"{file}, line {number}" if unit == "line" else f"{file}, about record {max(1, int(number) - 1)}"
     return f"{where}, byte {byte}" if byte else where
+
+
+def _first_bad_line(file: SourceFile) -> NodeError:
+    """DuckDB's line is off by one or more where it reads in parallel, so the file is read once again for the right one."""
+    with file.path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                json.loads(line.strip() or b"null")
+            except UnicodeDecodeError:
+                return NodeError(f"{file.shown}, line {number}: {_NOT_UTF8}.")
+            except (ValueError, RecursionError) as error:
+                shown = shortened(line[:1000].decode("utf-8", "replace").strip())
+                return NodeError(f"{file.shown}, line {number}: not valid JSON ({shortened(str(error))}). The line is: {shown!r}.")
+    return NodeError(f"{file.shown}: not valid JSON.")
 
 
 def _reason(text: str, what: str) -> str:
     if "invalid UTF-8" in text:
-        return "not valid UTF-8; set `encoding` to the one that the file has"
+        return _NOT_UTF8
     return f"not valid JSON ({what})" if "Malformed JSON" in text else what
 
 
@@ -107,6 +127,12 @@ def first_character(path: Path) -> str:
             if text:
                 return chr(text[0])
     return ""
+
+
+def has_mark(path: Path) -> bool:
+    """Whether it starts with a byte order mark, which DuckDB's JSON reader takes for content."""
+    with path.open("rb") as file:
+        return file.read(3) == codecs.BOM_UTF8
 
 
 def is_empty(path: Path) -> bool:

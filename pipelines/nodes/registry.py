@@ -22,6 +22,8 @@ from pipelines.spec import NodeSpec
 ENTRY_POINT_GROUP = "brokoli.node_types"
 
 _OWN: dict[str, str] = {
+    "sink_file": "pipelines.nodes.sink_file:SinkFileNode",
+    "source_file": "pipelines.nodes.source_file:SourceFileNode",
     "join": "pipelines.nodes.join:Join",
     "sql": "pipelines.nodes.sql:Sql",
     "transform": "pipelines.nodes.transform:Transform",

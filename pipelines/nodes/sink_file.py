@@ -17,6 +17,7 @@ from pipelines.expressions import literal, quote
 from pipelines.nodes import appending, formats
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Schema, Stop, Written
 from pipelines.nodes.files import exact_pattern
+from pipelines.nodes.unpacking import pack
 from pipelines.nodes.writing import PARQUET_COMPRESSIONS, TEXT_COMPRESSIONS, Writing
 from pipelines.spec import NodeSpec, Problem
 
@@ -25,6 +26,8 @@ _LOCK_SECONDS = 0.05
 
 
 class SinkFileConfig(NodeConfig):
+    """Config of `sink_file`."""
+
     path: str = Field(min_length=1, description="File in a data folder. Folders on the way are created.")
     format: str = Field("", description=f"One of {', '.join(formats.WRITABLE)}. Empty: as the name ends.")
     compression: str = Field(
@@ -78,7 +81,7 @@ class SinkFileNode(NodeType):
                 writing = _writing(config)
                 _check_append(config, writing)
             except ValueError as error:
-                problems.append(Problem(str(error), node.id, "compression" if "compress" in str(error) else "format" if config.format else "path"))
+                problems.append(Problem(str(error), node.id, _field(config, error)))
         return Analysis(tuple(problems), inputs[0] if inputs else None)
 
     def run(self, context: NodeContext) -> Written:
@@ -87,7 +90,7 @@ class SinkFileNode(NodeType):
             writing = _writing(config)
             _check_append(config, writing)
         except ValueError as error:
-            raise NodeError(f"'{config.path}': {error}") from error
+            raise NodeError(f"Field '{_field(config, error)}': {error}") from error
         target = context.files.resolve_write(config.path)
         columns = _columns(context)
         if config.mode == "append":
@@ -111,6 +114,13 @@ def _writing(config: SinkFileConfig) -> Writing:
     return Writing(kind, compression, config.delimiter, config.header, table)
 
 
+def _field(config: SinkFileConfig, error: ValueError) -> str:
+    """Which key of the config the sentence is about."""
+    if "compress" in str(error):
+        return "compression"
+    return "format" if config.format else "path"
+
+
 def _check_append(config: SinkFileConfig, writing: Writing) -> None:
     if config.mode == "append" and writing.kind == "json" and writing.compression != "none":
         raise ValueError("rows cannot be appended to a compressed JSON array. Use jsonl, or compression none.")
@@ -124,7 +134,11 @@ def _columns(context: NodeContext) -> tuple[Column, ...]:
 
 def _copy(context: NodeContext, writing: Writing, columns: Sequence[Column], source: str, draft: Path, *, header: bool) -> int:
     """Write the relation `source` to `draft`; the number of rows."""
-    row = context.connection.execute(writing.copy(columns, source, str(draft), header=header)).fetchone()
+    plain = context.scratch / "plain" if writing.kind != "parquet" and writing.compression == "gzip" else draft
+    row = context.connection.execute(writing.copy(columns, source, str(plain), header=header)).fetchone()
+    if plain is not draft:
+        pack(plain, draft, context.stop)
+        plain.unlink()
     return int(row[0]) if row else 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import duckdb
+import sqlglot
 from pydantic import Field, field_validator
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
@@ -36,15 +37,17 @@ class SourceColumn(NodeConfig):
         if not value.strip():
             return ""
         try:
-            built = exp.DataType.build(value, dialect="duckdb")
-            kind = built.sql(dialect="duckdb")
-            duckdb.sqltype(kind)
-        except (SqlglotError, duckdb.Error) as error:
+            (cast,) = sqlglot.parse(f"CAST(NULL AS {value})", dialect="duckdb")
+            kind = str(duckdb.sqltype(cast.to.sql(dialect="duckdb"))) if isinstance(cast, exp.Cast) else ""
+        except (SqlglotError, duckdb.Error, ValueError) as error:
             raise ValueError(f"'{value}' is not a type. Use BIGINT, DOUBLE, DECIMAL(18, 2), VARCHAR, BOOLEAN, DATE, TIMESTAMP, …") from error
-        return str(kind)
+        # Parquet has no integers of 128 bits; DuckDB would write them as DOUBLE and round.
+        return "DECIMAL(38,0)" if kind in ("HUGEINT", "UHUGEINT") else kind
 
 
 class SourceFileConfig(NodeConfig):
+    """Config of `source_file`."""
+
     path: str = Field(min_length=1, description="File in a data folder, or a pattern such as `in/*.csv`; several files are joined by column name.")
     format: str = Field("", description=f"One of {', '.join(formats.READABLE)}. Empty: as the name ends; `.gz` files are unpacked.")
     delimiter: str = Field("", max_length=4, description="What separates the values of a CSV file. Empty: found in its first line.")
@@ -144,7 +147,8 @@ class SourceFileNode(NodeType):
             if ".." in Path(config.path).parts:
                 problems.append(Problem("must not contain '..'; file nodes reach only the data folders", node.id, "path"))
             try:
-                formats.readable(config.path, config.format)
+                if config.format or not formats.is_pattern(config.path) or formats.by_suffix(config.path):
+                    formats.readable(config.path, config.format)
             except ValueError as error:
                 problems.append(Problem(str(error), node.id, "path" if not config.format else "format"))
         typed = config.columns and all(column.type for column in config.columns)
@@ -153,11 +157,11 @@ class SourceFileNode(NodeType):
 
     def run(self, context: NodeContext) -> Query:
         config: SourceFileConfig = context.config
+        # A name tells its format before its file is looked for; a pattern may leave that to what it matches.
+        told = config.format or formats.by_suffix(config.path) or not formats.is_pattern(config.path)
+        kind = _format(config, config.path) if told else ""
         found = context.files.resolve_read(config.path)
-        try:
-            kind = formats.readable(str(found[0]), config.format)
-        except ValueError as error:
-            raise NodeError(f"'{config.path}': {error}") from error
+        kind = kind or _format(config, found[0].name)
         files = tuple(_plain(context, path, _shown(config.path, path, found), number, kind) for number, path in enumerate(found))
         declared = tuple(Declared(column.name, column.type) for column in config.columns)
         if kind == "parquet":
@@ -167,11 +171,19 @@ class SourceFileNode(NodeType):
         return _csv(context, files, kind, declared)
 
 
+def _format(config: SourceFileConfig, name: str) -> str:
+    """Errors: `NodeError`."""
+    try:
+        return formats.readable(name, config.format)
+    except ValueError as error:
+        raise NodeError(f"Field '{'format' if config.format else 'path'}': {error}") from error
+
+
 def _plain(context: NodeContext, path: Path, shown: str, number: int, kind: str) -> SourceFile:
     """The file itself, or its unpacked text when it is compressed or not in UTF-8."""
     gzipped = kind != "parquet" and (formats.is_gzipped(path.name) or formats.has_gzip_mark(path))
     encoding = context.config.encoding if kind != "parquet" else "utf-8"
-    if not gzipped and is_utf8(encoding):
+    if not gzipped and is_utf8(encoding) and not (kind in ("json", "jsonl") and json_files.has_mark(path)):
         return SourceFile(path, shown)
     target = context.scratch / f"{number}.{kind}"
     unpack(path, shown, target, gzipped=gzipped, encoding=encoding, stop=context.stop)

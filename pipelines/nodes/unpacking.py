@@ -1,4 +1,4 @@
-"""Makes any text file one that DuckDB reads by itself: decompressed, UTF-8, in the node's scratch folder.
+"""Makes any text file one that DuckDB reads by itself: decompressed, UTF-8, in the node's scratch folder; and compresses what it wrote.
 
 Unpacking first is also the faster way (measured on nycflights13: 0.37 s against 0.46 s): DuckDB reads a plain file with all
 its threads and a compressed one with a single one. And it is where a decompression bomb ends: at `MOST_BYTES`.
@@ -15,6 +15,7 @@ from pipelines.nodes.base import Stop
 
 MOST_BYTES = 16 * 1024**3  # that one file may unpack to
 _CHUNK = 1024 * 1024
+_LEVEL = 6  # of gzip: what its own program defaults to
 
 
 def is_utf8(encoding: str) -> bool:
@@ -49,6 +50,14 @@ def _copy(source: BinaryIO, out: BinaryIO, encoding: str | None, shown: str, sto
         if total > MOST_BYTES:
             raise NodeError(f"{shown} unpacks to more than {MOST_BYTES / 1024**3:,.0f} GiB, the most that is accepted. Split the file.")
         out.write(decoder.utf8(chunk) if decoder else chunk)
+
+
+def pack(source: Path, target: Path, stop: Stop) -> None:
+    """Compress `source` to `target` as gzip, without a time stamp, so that equal content gives equal files. Errors: the stop's reason."""
+    with source.open("rb") as plain, target.open("wb") as raw, gzip.GzipFile("", "wb", _LEVEL, raw, mtime=0) as out:
+        while chunk := plain.read(_CHUNK):
+            stop.check()
+            out.write(chunk)
 
 
 class _Decoder:

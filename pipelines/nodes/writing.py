@@ -35,7 +35,8 @@ class Writing:
         return ", ".join(shape(column) for column in columns)
 
     def _options(self, *, header: bool) -> str:
-        compression = literal("uncompressed" if self.compression == "none" and self.kind == "parquet" else self.compression)
+        # Text is compressed afterwards (`unpacking.pack`): DuckDB's own gzip goes on for seconds after an interrupt.
+        compression = literal({"none": "uncompressed"}.get(self.compression, self.compression) if self.kind == "parquet" else "none")
         options = {
             "csv": f"FORMAT csv, HEADER {literal(header)}, DELIMITER {literal(self.delimiter)}",
             "tsv": f"FORMAT csv, HEADER {literal(header)}, DELIMITER {literal(chr(9))}",

@@ -14,27 +14,13 @@ from brokoli_site.common.errors import NodeError
 from pipelines.config_problems import config_problems
 from pipelines.nodes import registry
 from pipelines.nodes.base import Column, NodeConfig, NodeType, RunFacts, Schema, Stop
+from pipelines.nodes.files import DataFolders
 from pipelines.spec import NodeSpec, Problem
 from runs.artifacts import ArtifactStore
 from runs.engine import DataEngine, EngineLimits, InputArtifact, NodeResult, NodeTask, schema_of
 from tests.contracts.case import Given, Row
 
 MIB = 1024**2
-
-
-class Folder:
-    """The data folder, without the guards of the real one."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def resolve_read(self, path: str) -> list[Path]:
-        return sorted(self.root.glob(path))
-
-    def resolve_write(self, path: str) -> Path:
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
 
 
 class Log:
@@ -96,7 +82,10 @@ class Workshop:
         self.store = ArtifactStore(root / "artifacts")
         self.entered = threading.Event()
         self.engine = DataEngine(
-            self.store, Folder(self.folder), EngineLimits(memory_bytes=memory_mib * MIB, threads=2, concurrent_runs=1), self._prepare
+            self.store,
+            DataFolders((self.folder,), (self.store.root,)),
+            EngineLimits(memory_bytes=memory_mib * MIB, threads=2, concurrent_runs=1),
+            self._prepare,
         )
         self.maker = duckdb.connect()
         self.maker.execute("SET TimeZone = 'UTC'")
