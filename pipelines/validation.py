@@ -171,6 +171,7 @@ def _configs(found: PipelineSpec, cyclic: bool) -> list[Problem]:
     inputs = _inputs_by_node(found)
     schemas: dict[str, Schema | None] = dict.fromkeys(nodes)
     problems: dict[str, list[Problem]] = {}
+    _expect(found)
     for node_id in nodes if cyclic else Graph(found).order:
         node = nodes[node_id]
         problems[node_id] = []
@@ -178,6 +179,16 @@ def _configs(found: PipelineSpec, cyclic: bool) -> list[Problem]:
             given = [KnownInput(source, nodes[source].name, schemas[source]) for source in inputs[node_id]]
             schemas[node_id] = _node(node, registry.get(node.type), given, problems[node_id])
     return [problem for node_id in nodes for problem in problems[node_id]]
+
+
+def _expect(found: PipelineSpec) -> None:
+    """Tell each type of all its nodes before the first is looked at."""
+    configs: dict[str, list[Mapping[str, Any]]] = {}
+    for node in found.nodes:
+        configs.setdefault(node.type, []).append(node.config)
+    for name, given in configs.items():
+        if name and not _type_fault(name):
+            registry.get(name).expect(given)
 
 
 def _node(node: NodeSpec, node_type: NodeType, inputs: Sequence[KnownInput], problems: list[Problem]) -> Schema | None:

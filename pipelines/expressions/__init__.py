@@ -5,9 +5,9 @@
 
 from pipelines.expressions.binding import BindingProblem, canonical_type, describe, stored, type_named
 from pipelines.expressions.errors import ExpressionError
-from pipelines.expressions.queries import ParsedQuery, parse_query
+from pipelines.expressions.queries import ParsedQuery, parse_queries_ahead, parse_query
 from pipelines.expressions.quoting import literal, quote
-from pipelines.expressions.scalars import Scalar, parse_scalar
+from pipelines.expressions.scalars import Scalar, parse_ahead, parse_scalar
 
 __all__ = [
     "BindingProblem",
@@ -17,6 +17,8 @@ __all__ = [
     "canonical_type",
     "describe",
     "literal",
+    "parse_ahead",
+    "parse_queries_ahead",
     "parse_query",
     "parse_scalar",
     "quote",

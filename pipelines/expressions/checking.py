@@ -4,8 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipelines.expressions.functions import FUNCTIONS, OPERATORS, TABLE_FUNCTIONS
-from pipelines.expressions.legacy import INFIX_OPERATORS
+from pipelines.expressions.functions import FUNCTIONS, INFIX_OPERATORS, OPERATORS, TABLE_FUNCTIONS
 from pipelines.expressions.parser import Tree, position_of
 
 # Classes of expressions. Not among them: PARAMETER (there is nothing to bind), POSITIONAL_REFERENCE, DEFAULT.

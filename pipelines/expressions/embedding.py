@@ -13,10 +13,15 @@ from pipelines.references import Reference, References, UnknownReference, as_tex
 class Embedded:
     """The references of one SQL text. `source` is the text with placeholders."""
 
+    source: Source
+
     def __init__(self, source: Source) -> None:
         """Errors: `ExpressionError` for references that no run can resolve."""
         self._original = source
-        self._references = list(find(source.text))
+        self._references = list(find(source.text)) if "{" in source.text else []
+        if not self._references:
+            self.source = source
+            return
         for reference in self._references:
             problem = problem_with(reference)
             if problem is not None:

@@ -95,5 +95,8 @@ NUMBER_FUNCTIONS = frozenset(
 # Operators arrive as functions too; those that are not listed do not exist in the grammar.
 OPERATORS = frozenset("! !~~ !~~* % & && * ** + - ->> / // <-> << <=> <@ >> @ @> ^ ^@ | || ~ ~~ ~~* ~~~ !__postfix".split())
 
+# Operators that the parser accepts and DuckDB does not have, so nobody else can mean them: `name contains 'x'` becomes one of these.
+INFIX_OPERATORS = {"@~~": "contains", "^@~": "starts_with", "@^~": "ends_with"}
+
 # The only functions that may stand where a table stands: they make rows from their arguments.
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})

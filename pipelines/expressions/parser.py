@@ -8,7 +8,8 @@ way around the checks. The trees are those of `json_serialize_sql`: nested dicts
 import atexit
 import os
 import threading
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 import duckdb
@@ -19,8 +20,9 @@ Tree = dict[str, Any]
 # DuckDB's "no position".
 _NOWHERE = 1 << 63
 # Small texts are parsed again and again (each save, each run); large ones are rare, and their trees are fat.
-_CACHED_CHARACTERS = 2_000
+_CACHED_CHARACTERS = 20_000
 _DEEPEST_TREE = 500
+_TEXTS_AT_ONCE = 256
 
 
 class SyntaxProblem(Exception):
@@ -74,6 +76,9 @@ def _connect() -> duckdb.DuckDBPyConnection:
         },
     )
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    # Nothing is computed here that could be optimised; trying to is a fifth of what a parse costs.
+    optimizers = ",".join(row[0] for row in connection.execute("SELECT name FROM duckdb_optimizers()").fetchall())
+    connection.execute("SET GLOBAL disabled_optimizers = ?", [optimizers])
     connection.execute("SET lock_configuration = true")
     return connection
 
@@ -88,9 +93,40 @@ def cursor() -> duckdb.DuckDBPyConnection:
     return _instance.cursor()
 
 
+class _Cache:
+    """The answers to the texts asked for last, for texts that are not large."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._answers: OrderedDict[str, str] = OrderedDict()
+
+    def get(self, text: str) -> str | None:
+        with self._lock:
+            answer = self._answers.get(text)
+            if answer is not None:
+                self._answers.move_to_end(text)
+            return answer
+
+    def put(self, text: str, answer: str) -> None:
+        if len(text) + len(answer) > _CACHED_CHARACTERS:
+            return
+        with self._lock:
+            self._answers[text] = answer
+            if len(self._answers) > self._size:
+                self._answers.popitem(last=False)
+
+
+_trees = _Cache(4096)
+_texts = _Cache(2048)
+
+
 def parse(sql: str) -> list[Tree]:
     """The statements of `sql`, SELECTs only. Errors: `SyntaxProblem`."""
-    text = _parse_cached(sql) if len(sql) <= _CACHED_CHARACTERS else _parse(sql)
+    text = _trees.get(sql)
+    if text is None:
+        text = _serialised([sql])[0]
+        _trees.put(sql, text)
     try:
         answer = orjson.loads(text)
     except orjson.JSONDecodeError as error:  # nested beyond what orjson reads
@@ -103,23 +139,44 @@ def parse(sql: str) -> list[Tree]:
     return statements
 
 
+def parse_ahead(texts: Iterable[str]) -> None:
+    """Parse several texts at once, for `parse` to find: half of what a parse costs is the query that asks for it."""
+    wanted = [text for text in dict.fromkeys(texts) if len(text) < _CACHED_CHARACTERS and _trees.get(text) is None]
+    if len(wanted) < 2:
+        return
+    for first in range(0, len(wanted), _TEXTS_AT_ONCE):
+        some = wanted[first : first + _TEXTS_AT_ONCE]
+        try:
+            answers = _serialised(some)
+        except SyntaxProblem:  # one of them breaks the parser; `parse` will say which
+            continue
+        for text, answer in zip(some, answers, strict=True):
+            _trees.put(text, answer)
+
+
+def _serialised(texts: list[str]) -> list[str]:
+    with cursor() as connection:
+        try:
+            if len(texts) == 1:
+                rows = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", texts).fetchall()
+            else:
+                rows = connection.execute("SELECT json_serialize_sql(unnest(?::VARCHAR[]))", [texts]).fetchall()
+        except duckdb.Error as error:
+            raise SyntaxProblem(error_facts(error)["exception_message"]) from error
+    return [str(row[0]) for row in rows]
+
+
 def render(statements: list[Tree]) -> str:
     """The SQL of trees. Errors: `SyntaxProblem`."""
     text = orjson.dumps({"error": False, "statements": statements}).decode()
-    return _render_cached(text) if len(text) <= 20 * _CACHED_CHARACTERS else _render(text)
+    sql = _texts.get(text)
+    if sql is None:
+        sql = _rendered(text)
+        _texts.put(text, sql)
+    return sql
 
 
-def _parse(sql: str) -> str:
-    with cursor() as connection:
-        try:
-            row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
-        except duckdb.Error as error:
-            raise SyntaxProblem(error_facts(error)["exception_message"]) from error
-    assert row is not None
-    return str(row[0])
-
-
-def _render(text: str) -> str:
+def _rendered(text: str) -> str:
     with cursor() as connection:
         try:
             row = connection.execute("SELECT json_deserialize_sql(?::JSON)", [text]).fetchone()
@@ -127,10 +184,6 @@ def _render(text: str) -> str:
             raise SyntaxProblem(error_facts(error)["exception_message"]) from error
     assert row is not None
     return str(row[0])
-
-
-_parse_cached = lru_cache(maxsize=4096)(_parse)
-_render_cached = lru_cache(maxsize=4096)(_render)
 
 
 def _problem(answer: Tree) -> SyntaxProblem:

@@ -1,7 +1,8 @@
 """Whole queries: one SELECT over the node's inputs. `parse_query` is the way in."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from pipelines.expressions import checking, parser
 from pipelines.expressions.binding import BindingProblem
@@ -15,15 +16,22 @@ from pipelines.nodes.base import Schema
 from pipelines.references import References
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ParsedQuery:
-    """A checked query. `sql` is DuckDB SQL written from the tree; `tables` are the inputs that it reads, as `tables` spelt them."""
+    """A checked query. `tables` are the inputs that it reads, as `tables` spelt them."""
 
     text: str
-    sql: str
     tables: frozenset[str]
     _source: Source
     _statement: Tree
+
+    @cached_property
+    def sql(self) -> str:
+        """DuckDB SQL, written from the tree, never from the text."""
+        try:
+            return parser.render([self._statement])
+        except SyntaxProblem as problem:
+            raise ExpressionError(problem.message) from problem
 
     def error_about(self, problem: BindingProblem) -> ExpressionError:
         """What DuckDB objected to in `sql`, at its place in the text that the user wrote."""
@@ -57,12 +65,22 @@ def parse_query(
         modernise_lambdas(statement)
         reader = _TableReader(tables, views or {})
         reader.read_statement(statement)
-        sql = parser.render([statement])
     except (SyntaxProblem, Refused) as problem:
         raise source.error_at_byte(embedded.in_words(problem.message), problem.position) from problem
     except RecursionError as error:
         raise ExpressionError("the query is nested too deeply") from error
-    return ParsedQuery(text, sql, frozenset(reader.found), source, statement)
+    return ParsedQuery(text, frozenset(reader.found), source, statement)
+
+
+def parse_queries_ahead(texts: Iterable[object]) -> None:
+    """Parse several queries at once; `parse_query` then finds them. Wrong ones are left to it."""
+    wanted = []
+    for text in texts:
+        try:
+            wanted.append(Embedded(Source.of(text)).source.text)
+        except ExpressionError:
+            continue
+    parser.parse_ahead(wanted)
 
 
 def _single_statement(statements: list[Tree]) -> Tree:

@@ -6,12 +6,13 @@
 - a text compared with a number is compared as a number (what is no number compares as NULL does), and takes part in `- * / %` as one.
 """
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 
 from pipelines.expressions import checking, kinds, trees
 from pipelines.expressions.checking import Refused, function_name
-from pipelines.expressions.legacy import INFIX_OPERATORS
+from pipelines.expressions.functions import INFIX_OPERATORS
 from pipelines.expressions.parser import Tree, position_of
 from pipelines.expressions.source import Source
 
@@ -39,6 +40,7 @@ class Rewriter:
         self._kinds = {name.lower(): kinds.of_type(type_) if type_ else kinds.UNKNOWN for name, type_ in (types or {}).items()}
         self._lambdas: list[frozenset[str]] = []
         self.columns: set[str] = set()
+        self.doubts: list[Refused] = []
 
     def rewrite(self, tree: Tree) -> None:
         """Errors: `Refused` for unknown columns."""
@@ -111,7 +113,14 @@ class Rewriter:
             if self._is_column(word) or any(word.lower() in parameters for parameters in self._lambdas):
                 continue
             if always or self._follows_older_operator(tree):
+                self._doubt(word, tree)
                 trees.replace(tree, trees.constant(None if word.lower() in _NULL_WORDS else word))
+
+    def _doubt(self, word: str, tree: Tree) -> None:
+        close = difflib.get_close_matches(word.lower(), self._names or (), n=1, cutoff=0.8)
+        if close:
+            column = (self._names or {})[close[0]]
+            self.doubts.append(Refused(f"'{word}' is read as a text; there is a column '{column}': is that meant?", position_of(tree)))
 
     def _follows_older_operator(self, tree: Tree) -> bool:
         position = position_of(tree)

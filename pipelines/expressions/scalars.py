@@ -1,13 +1,13 @@
 """Scalar expressions: conditions, computed columns. `parse_scalar` is the way in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from pipelines.expressions import checking, parser
 from pipelines.expressions.checking import Refused
 from pipelines.expressions.embedding import Embedded
 from pipelines.expressions.errors import ExpressionError
-from pipelines.expressions.legacy import rewrite
+from pipelines.expressions.legacy import rewrite, rewrite_simple
 from pipelines.expressions.parser import SyntaxProblem, Tree
 from pipelines.expressions.rewriting import Rewriter, modernise_lambdas
 from pipelines.expressions.source import Edit, Source
@@ -18,12 +18,13 @@ _PREFIX = "SELECT "
 
 
 class Scalar:
-    """A checked expression. `columns`: the input's columns that it reads, as the schema spells them."""
+    """A checked expression. `columns`: the input's columns that it reads, as the schema spells them. `doubts`: what may be meant otherwise."""
 
-    def __init__(self, text: str, tree: Tree, columns: frozenset[str]) -> None:
+    def __init__(self, text: str, statement: Tree, columns: frozenset[str], doubts: tuple[ExpressionError, ...] = ()) -> None:
         self.text = text
         self.columns = columns
-        self._statement = tree
+        self.doubts = doubts
+        self._statement = statement
 
     @cached_property
     def sql(self) -> str:
@@ -44,9 +45,30 @@ def parse_scalar(text: str, columns: Sequence[str | Column] | None, references: 
     depends on types; names alone are checked, None means that nothing is known. Without `references` (when a pipeline is
     saved) `${…}` stands for NULL. Errors: `ExpressionError` with line and column.
     """
-    embedded = Embedded(Source.of(text))
-    source = rewrite(embedded.source).edited([Edit(0, 0, _PREFIX)])
     types = None if columns is None else {c.name: c.type for c in columns if isinstance(c, Column)} | {c: "" for c in columns if isinstance(c, str)}
+    embedded = Embedded(Source.of(text))
+    try:
+        return _parse(text, rewrite(embedded.source), types, embedded, references)
+    except ExpressionError:
+        simple = rewrite_simple(embedded.source, types or {})
+        if simple is None:
+            raise
+        return _parse(text, simple, types, embedded, references)
+
+
+def parse_ahead(texts: Iterable[str]) -> None:
+    """Parse several expressions at once, which takes half the time; `parse_scalar` then finds them. Wrong ones are left to it."""
+    wanted = []
+    for text in texts:
+        try:
+            wanted.append(_PREFIX + rewrite(Embedded(Source.of(text)).source).text)
+        except ExpressionError:
+            continue
+    parser.parse_ahead(wanted)
+
+
+def _parse(text: str, source: Source, types: Mapping[str, str] | None, embedded: Embedded, references: References | None) -> Scalar:
+    source = source.edited([Edit(0, 0, _PREFIX)])
     try:
         statement = _single_expression(parser.parse(source.text))
         tree = statement["node"]["select_list"][0]
@@ -59,7 +81,8 @@ def parse_scalar(text: str, columns: Sequence[str | Column] | None, references: 
         raise source.error_at_byte(embedded.in_words(problem.message), problem.position) from problem
     except RecursionError as error:
         raise ExpressionError("the expression is nested too deeply") from error
-    return Scalar(text, statement, frozenset(rewriter.columns))
+    doubts = tuple(source.error_at_byte(doubt.message, doubt.position) for doubt in rewriter.doubts)
+    return Scalar(text, statement, frozenset(rewriter.columns), doubts)
 
 
 def _single_expression(statements: list[Tree]) -> Tree:

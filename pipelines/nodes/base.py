@@ -8,7 +8,7 @@ import datetime as dt
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -216,6 +216,9 @@ class NodeType(ABC):
     def normalise(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The config with aliases replaced by the names of the model. Must accept anything: what it cannot read it leaves."""
         return dict(config)
+
+    def expect(self, configs: Iterable[Mapping[str, Any]]) -> None:  # noqa: B027 - most types have nothing to prepare
+        """Told which configs (normalised, maybe wrong) `analyse` will be asked about next, for work that is cheaper done for many at once."""
 
     def analyse(self, node: NodeSpec, config: Any, inputs: Sequence[Schema | None]) -> Analysis:
         """Check a valid config against what is known of the inputs. Problems name fields inside the config."""

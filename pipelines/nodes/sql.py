@@ -1,12 +1,13 @@
 """`sql`: any SELECT over the inputs."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from pydantic import Field
 
 from brokoli_site.common.errors import NodeError
-from pipelines.expressions import BindingProblem, ExpressionError, ParsedQuery, describe, parse_query, stored
+from pipelines.expressions import BindingProblem, ExpressionError, ParsedQuery, describe, parse_queries_ahead, parse_query, stored
 from pipelines.nodes.base import Analysis, KnownInput, NodeConfig, NodeContext, NodeType, Ports, Query, Result, Schema
 from pipelines.references import References
 from pipelines.spec import NodeSpec, Problem
@@ -30,6 +31,9 @@ class Sql(NodeType):
     ports = Ports(0, None)
     Config = SqlConfig
     sql_keys = frozenset({"query"})
+
+    def expect(self, configs: Iterable[Mapping[str, Any]]) -> None:
+        parse_queries_ahead(config.get("query") for config in configs)
 
     def analyse(self, node: NodeSpec, config: SqlConfig, inputs: Sequence[Schema | None]) -> Analysis:
         return _analysis(config, None, {view_of(index): schema for index, schema in enumerate(inputs)})

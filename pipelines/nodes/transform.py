@@ -1,12 +1,12 @@
 """`transform`: a list of rules, run as one SQL statement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from brokoli_site.common.errors import NodeError
-from pipelines.expressions import stored
+from pipelines.expressions import parse_ahead, stored
 from pipelines.nodes import transform_rules
 from pipelines.nodes.base import Analysis, NodeConfig, NodeContext, NodeLogger, NodeType, PassThrough, Ports, Query, Result, Schema
 from pipelines.nodes.transform_builders import plan_of
@@ -40,12 +40,15 @@ class Transform(NodeType):
             normal["rules"] = [transform_rules.normalise(rule) for rule in normal["rules"]]
         return normal
 
+    def expect(self, configs: Iterable[Mapping[str, Any]]) -> None:
+        parse_ahead(text for config in configs for text in transform_rules.expressions(config.get("rules")))
+
     def analyse(self, node: NodeSpec, config: TransformConfig, inputs: Sequence[Schema | None]) -> Analysis:
         plan = plan_of(inputs[0] if inputs else None, config.rules, references=None)
         schema = plan.bind()
         if schema is None and plan.columns is not None and all(column.type for column in plan.columns):
             schema = tuple(plan.columns)
-        return Analysis(tuple(plan.problems), None if schema is None else stored(schema))
+        return Analysis((*plan.problems, *plan.doubts), None if schema is None else stored(schema))
 
     def run(self, context: NodeContext) -> Result:
         """Errors: `NodeError` naming rule, field and, for an unknown column, those that there are."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipelines.expressions import ExpressionError, kinds, literal, quote, type_named
+from pipelines.expressions import ExpressionError, kinds, literal, parse_ahead, quote, type_named
 from pipelines.nodes import transform_functions as functions
 from pipelines.nodes import transform_rules as rules
 from pipelines.nodes import transform_strings
@@ -24,6 +24,7 @@ def plan_of(schema: Schema | None, config_rules: Sequence[Rule], references: Ref
     do not exist; all else is a problem in the plan.
     """
     plan = Plan(schema, references)
+    parse_ahead(getattr(rule, key) for rule in config_rules if not isinstance(rule, rules.Expression) for key in rule.sql_fields)
     for index, rule in enumerate(config_rules):
         _add(plan, index, rule)
     return plan
@@ -84,7 +85,7 @@ def _first_double(names: Sequence[str]) -> str | None:
 def _add_column(plan: Plan, rule: rules.AddColumn) -> None:
     scalar = plan.scalar(rule.expression, "expression")
     existing = None if plan.columns is None else find(tuple(plan.columns), rule.name)
-    sql = scalar.sql if scalar is not None else "NULL"
+    sql = plan.sql_of(scalar)
     if existing is not None and plan.columns is not None:
         plan.columns = [Column(column.name, "") if column is existing else column for column in plan.columns]
         plan.append(rule.type, f"{existing.name} replaced", f"SELECT * REPLACE ({sql} AS {quote(existing.name)}) FROM {plan.source}")
@@ -96,8 +97,7 @@ def _add_column(plan: Plan, rule: rules.AddColumn) -> None:
 
 def _filter_rows(plan: Plan, rule: rules.FilterRows) -> None:
     scalar = plan.scalar(rule.condition, "condition")
-    condition = scalar.sql if scalar is not None else "true"
-    plan.append(rule.type, "", f"SELECT * FROM {plan.source} WHERE {condition}", changes_rows=True)
+    plan.append(rule.type, "", f"SELECT * FROM {plan.source} WHERE {plan.sql_of(scalar)}", changes_rows=True)
 
 
 def _drop_null(plan: Plan, rule: rules.DropNull) -> None:

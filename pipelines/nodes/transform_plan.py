@@ -7,6 +7,7 @@ million rows), so no other rule has one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 # ruff: noqa: S608 - all that goes into the statement was written by `quote`, `literal` or the expression checker
 from pipelines.expressions import BindingProblem, ExpressionError, Scalar, describe, parse_scalar, quote
@@ -43,6 +44,7 @@ class Plan:
     steps: list[str] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    doubts: list[Problem] = field(default_factory=list)  # warnings
     _path: str = ""  # of the current rule in the config
     _start: int = 0  # of the current expression within a rule that is written as a text
     _text: str = ""
@@ -112,11 +114,12 @@ class Plan:
     # Looking things up
 
     def problem(self, key: str, message: str, error: ExpressionError | None = None) -> None:
+        self.problems.append(self._about(key, message, error, "error"))
+
+    def _about(self, key: str, message: str, error: ExpressionError | None, severity: Literal["error", "warning"]) -> Problem:
         path = f"{self._path}.{'expression' if self._text else key}"
-        line = column = None
-        if error is not None:
-            line, column = self._place(error)
-        self.problems.append(Problem(message, field=path, line=line, column=column))
+        line, column = (None, None) if error is None else self._place(error)
+        return Problem(message, field=path, line=line, column=column, severity=severity)
 
     def _place(self, error: ExpressionError) -> tuple[int, int]:
         """Line and column in the field's own text, which for a rule written as a text has more before the expression."""
@@ -149,10 +152,17 @@ class Plan:
         if self.columns is not None and any(not column.type for column in self.columns):
             self._learn_types(text)
         try:
-            return parse_scalar(text, self.columns, self.references)
+            scalar = parse_scalar(text, self.columns, self.references)
         except ExpressionError as error:
             self.problem(key, error.message, error)
             return None
+        for doubt in scalar.doubts:
+            self.doubts.append(self._about(key, doubt.message, doubt, "warning"))
+        return scalar
+
+    def sql_of(self, scalar: Scalar | None) -> str:
+        """Its SQL. Where the input is unknown the statement is never used, and rendering half of what a check costs."""
+        return "NULL" if scalar is None or self.input is None else scalar.sql
 
     def typed(self, column: Column) -> Column:
         """`column` with its type, where it can be known."""

@@ -1,7 +1,7 @@
 """The rules of a transform, as documents write them: models, aliases and the older spellings."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
@@ -279,6 +279,14 @@ def normalise(rule: object) -> object:
     if normal.get("type") == "rename_columns" and "mapping" not in normal and {"from", "to"} <= normal.keys():
         normal["mapping"] = {normal.pop("from"): normal.pop("to")}
     return normal
+
+
+def expressions(rules: object) -> Iterator[str]:
+    """The expressions in rules that may be wrong in any way; those written as texts are left out."""
+    for rule in rules if isinstance(rules, (list, tuple)) else ():
+        model = MODELS.get(str(rule.get("type"))) if isinstance(rule, Mapping) else None
+        if model is not None and model is not Expression:
+            yield from (rule[key] for key in model.sql_fields if isinstance(rule.get(key), str))
 
 
 def _unwrapped(rule: Mapping[str, Any]) -> dict[str, Any]:

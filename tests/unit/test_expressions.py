@@ -74,7 +74,7 @@ def test_what_an_expression_means(text: str, value: object) -> None:
     [
         ("amout > 1", 1, 1, 'Unknown column "amout"; did you mean "amount"?'),
         ("amount >\n  1 and bad > 2", 2, 9, 'Unknown column "bad"'),
-        ("status = paid", 1, 10, 'Unknown column "paid"'),
+        ("status = paid and amount > 1", 1, 10, 'Unknown column "paid"'),
         ("uppr(status)", 1, 1, 'Unknown function "uppr"; did you mean "upper"?'),
         ("amount >", 1, 8, "Syntax error"),
         ("status == 'é' and )", 1, 19, "Syntax error"),
