@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from uuid import UUID
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
@@ -85,9 +86,9 @@ class Resources:
 
 
 @lru_cache(maxsize=256)
-def definition(version_id: int) -> tuple[PipelineSpec, Graph]:
+def _definition(pipeline_id: UUID, number: int) -> tuple[PipelineSpec, Graph]:
     """Versions are immutable, so each is read and parsed once a process."""
-    spec = from_document(PipelineVersion.objects.get(id=version_id).document)
+    spec = from_document(PipelineVersion.objects.get(pipeline_id=pipeline_id, number=number).document)
     return spec, Graph(spec)
 
 
@@ -127,8 +128,8 @@ class Execution:
 
     def _load(self) -> bool:
         """Read the run, its definition and its state. True when nothing of it can be there yet: a first claim that resumes no run."""
-        run = Run.objects.select_related("pipeline").get(id=self.lease.run_id)
-        self._spec, self._graph = definition(run.version_id)
+        run = Run.objects.select_related("pipeline", "version").defer("version__document").get(id=self.lease.run_id)
+        self._spec, self._graph = _definition(run.pipeline_id, run.version.number)
         self._nodes = {node.id: node for node in self._spec.nodes}
         self._facts = RunFacts(
             run_id=str(run.id),

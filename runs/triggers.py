@@ -1,6 +1,7 @@
 """Use cases that make or end runs: trigger, cancel, resume. REST, the admin, commands and pages all call these."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 from uuid import UUID
 
@@ -10,7 +11,8 @@ from django.utils import timezone
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound
 from pipelines.graph import Graph
 from pipelines.models import Pipeline, PipelineVersion
-from pipelines.spec import PipelineSpec, from_document
+from pipelines.spec import PipelineSpec
+from pipelines.validation import check
 from runs import transitions
 from runs.models import NodeRun, Run
 from runs.states import ACTIVE, RunStatus, Trigger
@@ -27,7 +29,7 @@ def run(pipeline: Pipeline, *, params: Mapping[str, Any] | None = None, priority
         raise BadRequest(f"The priority must be from {-MAX_PRIORITY} to {MAX_PRIORITY}.", "/priority")
     if pipeline.deleted_at is not None:
         raise NotFound("The pipeline was deleted.")
-    version = PipelineVersion.objects.get(pipeline=pipeline, number=pipeline.version)
+    version = PipelineVersion.objects.defer("document").get(pipeline=pipeline, number=pipeline.version)
     return _accept(version, Run(pipeline=pipeline, version=version, params=dict(params or {}), priority=priority, trigger=trigger))
 
 
@@ -85,9 +87,15 @@ def resume(run_id: UUID, *, from_node: str = "", version: Literal["same", "lates
         raise Conflict("The run is already being resumed; wait for that run to end.") from error
 
 
+@lru_cache(maxsize=256)
+def _runnable(pipeline_id: UUID, number: int) -> tuple[PipelineSpec, Graph]:
+    """A version that was found fit to run. Versions are immutable, so each is checked once a process. Errors: `InvalidPipeline`."""
+    spec = check(PipelineVersion.objects.get(pipeline_id=pipeline_id, number=number).document)
+    return spec, Graph(spec)
+
+
 def _accept(version: PipelineVersion, accepted: Run) -> Run:
-    spec = from_document(version.document)
-    graph = Graph(spec)
+    spec, graph = _runnable(version.pipeline_id, version.number)
     if accepted.resume_from_node and accepted.resume_from_node not in graph.order:
         raise BadRequest(f"The pipeline has no node '{accepted.resume_from_node}'.", "/from_node")
     accepted.created_at = timezone.now()

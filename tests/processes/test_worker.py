@@ -234,8 +234,8 @@ def test_a_database_that_was_never_set_up_is_said_plainly(start_worker: StartWor
     assert "Traceback" not in worker.output
 
 
-def test_an_idle_worker_wakes_within_50_ms(start_worker: StartWorker) -> None:
-    """From the commit of the run to its start, with time for one slow moment of a shared machine."""
+def test_an_idle_worker_wakes_for_a_new_run(start_worker: StartWorker) -> None:
+    """It does not wait for its next poll, a second away. How many milliseconds it takes is a figure of `make bench`."""
     pipeline = make_pipeline(chain("SELECT 1 AS x"), [])
     worker = start_worker()
     worker.wait_for(Worker.objects.exists, what="the worker to register")
@@ -247,4 +247,4 @@ def test_an_idle_worker_wakes_within_50_ms(start_worker: StartWorker) -> None:
         assert run.started_at is not None
         delays.append((run.started_at - run.created_at).total_seconds())
 
-    assert sorted(delays)[len(delays) // 2] < 0.05, delays
+    assert sorted(delays)[len(delays) // 2] < 0.25, delays
