@@ -69,6 +69,7 @@ class WorkerProcess:
             resources.pool.shutdown(wait=False, cancel_futures=True)
             resources.engine.close()
             self._unregister()
+            logger.info("worker stopped", worker=self._worker_id)
         return 1 if self._signals > 1 else 0
 
     def stop(self, number: int = signal.SIGTERM, frame: object = None) -> None:
