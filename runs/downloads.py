@@ -12,8 +12,11 @@ import pyarrow.parquet as pq
 from runs import plain
 
 _CHUNK = 256 * 1024  # bytes
-# A batch is the least of these, so that neither many rows, nor many columns, nor long texts decide how much memory it takes.
-_ROWS, _CELLS, _BYTES = 10_000, 200_000, 8 * 1024 * 1024
+# How much is converted at once: the least of these, so that neither many rows, nor many columns, nor long texts decide how
+# much memory it takes. What a text takes is known only when it is decoded (a file stores equal ones once), hence the small
+# steps, and the sample that makes them smaller where the first rows are large.
+_ROWS, _CELLS, _BYTES = 10_000, 500_000, 4 * 1024 * 1024
+_STEP_ROWS, _SAMPLE_ROWS = 250, 10
 
 # A spreadsheet executes a text that starts like a formula, full-width signs included. What is only a number in quotes is left alone.
 _FORMULA = r"^[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"
@@ -61,13 +64,27 @@ def _batches(file: BinaryIO) -> Generator[pa.RecordBatch]:
         if rows.metadata.num_rows == 0:
             yield pa.RecordBatch.from_pylist([], schema=rows.schema_arrow)
             return
-        yield from rows.iter_batches(batch_size=_batch_rows(rows.metadata), use_threads=False)
+        most_rows = max(1, min(_ROWS, _CELLS // rows.metadata.num_columns))
+        gathered: list[pa.RecordBatch] = []
+        row_count = byte_count = 0
+        sample = next(rows.iter_batches(batch_size=_SAMPLE_ROWS, row_groups=[0], use_threads=False))
+        step_rows = max(1, min(_STEP_ROWS, most_rows, _BYTES * sample.num_rows // max(1, sample.nbytes)))
+        for step in rows.iter_batches(batch_size=step_rows, use_threads=False):
+            gathered.append(step)
+            row_count, byte_count = row_count + step.num_rows, byte_count + step.nbytes
+            if row_count >= most_rows or byte_count >= _BYTES:
+                yield from _pieces(gathered)
+                gathered, row_count, byte_count = [], 0, 0
+        if gathered:
+            yield from _pieces(gathered)
 
 
-def _batch_rows(metadata: pq.FileMetaData) -> int:
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    widest = max(group.total_byte_size / max(1, group.num_rows) for group in groups)  # bytes a row, before compression
-    return max(1, int(min(_ROWS, _CELLS / metadata.num_columns, _BYTES / max(1.0, widest))))
+def _pieces(gathered: list[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
+    """The batches as one, or as several where a few rows are large."""
+    whole = pa.concat_batches(gathered)
+    count = max(1, whole.num_rows * _BYTES // max(_BYTES, whole.nbytes))
+    for start in range(0, whole.num_rows, count):
+        yield whole.slice(start, count)
 
 
 def _harmless(column: pa.Array) -> pa.Array:

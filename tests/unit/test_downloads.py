@@ -114,8 +114,9 @@ def test_rows_come_in_pieces_and_the_header_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("select", "most"),
     [
-        ("SELECT " + ", ".join(f"range AS c{n}" for n in range(1000)) + " FROM range(1000)", 200),
+        ("SELECT " + ", ".join(f"range AS c{n}" for n in range(1000)) + " FROM range(1500)", 500),
         ("SELECT repeat('x', 1000000) || range AS t FROM range(40)", 8),
+        ("SELECT repeat('x', 1000000) AS t FROM range(40)", 8),  # one text, stored once
     ],
 )
 def test_wide_rows_and_long_texts_make_short_pieces(tmp_path: Path, select: str, most: int) -> None:
