@@ -230,6 +230,8 @@ class Execution:
         return [self._attempts[node_id] for node_id in ready[:free]]
 
     def _submit_started(self, session: RunSession) -> None:
+        if self.control.draining.is_set() or self.control.lost.is_set():
+            return  # what was just started ends as lost with this claim, and another follows
         for node_id, attempt in self._attempts.items():
             if attempt.status == NodeStatus.RUNNING and node_id not in self._executing:
                 node = self._nodes[node_id]
@@ -321,7 +323,8 @@ class Execution:
         if isinstance(item.result, NodeCancelled):
             if run.cancel_requested:
                 return [*lines, transitions.cancel_node(attempt, item.result.message)]
-            return lines  # the worker stops: releasing the run ends the attempt as lost, and another follows
+            if self.control.draining.is_set() or self.control.lost.is_set():
+                return lines  # releasing the run ends the attempt as lost, and another follows
         return [*lines, *self._fail(attempt, item.result)]
 
     def _fail(self, attempt: NodeRun, error: NodeError) -> list[LogEntry]:

@@ -95,7 +95,7 @@ def finish_run(lease: Lease, status: RunStatus, error: str = "") -> None:
         if status == RunStatus.SUCCESS and run.cancel_requested:
             status = RunStatus.CANCELLED
         if status != RunStatus.SUCCESS:
-            cancel_waiting_nodes(run.id, "the run was cancelled" if status == RunStatus.CANCELLED else "the run failed")
+            cancel_open_nodes(run.id, "the run was cancelled" if status == RunStatus.CANCELLED else "the run failed")
         _end_run(run, RunStatus.RUNNING, status, "" if status == RunStatus.CANCELLED else error, {"owner": lease.owner, "epoch": lease.epoch})
 
 
@@ -104,7 +104,7 @@ def cancel_pending_run(run: Run) -> bool:
     with transaction.atomic():
         if not _end_run(run, RunStatus.PENDING, RunStatus.CANCELLED, ""):
             return False
-        cancel_waiting_nodes(run.id, "the run was cancelled before it started")
+        cancel_open_nodes(run.id, "the run was cancelled before it started")
         return True
 
 
@@ -139,11 +139,11 @@ def release_run(run: Run, reason: str, *, died: bool, max_deaths: int) -> RunSta
             return None
         _lose_executing_attempts(run.id, reason)
         if current.cancel_requested:
-            cancel_waiting_nodes(run.id, "the run was cancelled")
+            cancel_open_nodes(run.id, "the run was cancelled")
             return RunStatus.CANCELLED if _end_run(run, RunStatus.RUNNING, RunStatus.CANCELLED, "", guard) else None
         if died and deaths >= max_deaths:
             error = f"The run lost {deaths} workers, the last time because {reason}. It is not tried again: a node may exhaust the memory or crash."
-            cancel_waiting_nodes(run.id, "the run failed")
+            cancel_open_nodes(run.id, "the run failed")
             return RunStatus.FAILED if _end_run(run, RunStatus.RUNNING, RunStatus.FAILED, error, guard, deaths=deaths) else None
         if not _change_run(run.id, RunStatus.RUNNING, RunStatus.PENDING, guard, owner="", deaths=deaths):
             return None
@@ -265,11 +265,12 @@ def register_output(output: NodeOutput) -> None:
     NodeOutput.objects.bulk_create([output], update_conflicts=True, unique_fields=["run", "node_id"], update_fields=fields)
 
 
-def cancel_waiting_nodes(run_id: UUID, reason: str) -> None:
-    """Every pending node run of a run that ends -> cancelled."""
-    waiting = list(NodeRun.objects.filter(run_id=run_id, status=NodeStatus.PENDING))
-    NodeRun.objects.filter(run_id=run_id, status=NodeStatus.PENDING).update(status=NodeStatus.CANCELLED, finished_at=timezone.now(), error=reason)
-    log.append([_cancelled_entry(node_run, reason) for node_run in waiting])
+def cancel_open_nodes(run_id: UUID, reason: str) -> None:
+    """Every node run that has not ended, of a run that ends -> cancelled: nothing stays open in a run that is over."""
+    still_open = NodeRun.objects.filter(run_id=run_id, status__in=(NodeStatus.PENDING, NodeStatus.RUNNING))
+    entries = [_cancelled_entry(node_run, reason) for node_run in still_open]
+    still_open.update(status=NodeStatus.CANCELLED, finished_at=timezone.now(), error=reason)
+    log.append(entries)
 
 
 def _lose_executing_attempts(run_id: UUID, reason: str) -> None:

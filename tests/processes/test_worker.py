@@ -198,6 +198,41 @@ def test_a_failed_node_skips_what_needs_it_and_the_rest_goes_on(start_worker: St
     assert statuses == {"n0": "success", "n1": "failed", "n2": "skipped", "aside": "success"}
 
 
+def test_a_node_that_takes_too_long_is_stopped_and_tried_again(start_worker: StartWorker) -> None:
+    slow = sql_node("slow", ENDLESS.replace("(SELECT max(x) FROM input)", "3"), timeout=1, max_retries=1, retry_delay=10)
+    run = accept_run(make_pipeline([slow], []))
+
+    assert start_worker("--drain").wait(60) == 0
+
+    run.refresh_from_db()
+    assert run.status == "failed"
+    assert "timeout" in run.error
+    attempts = run.node_runs.order_by("attempt").values_list("attempt", "status", "lost")
+    assert list(attempts) == [(1, "failed", False), (2, "failed", False)]
+    assert list(LogEntry.objects.filter(run=run, kind="node.retrying").values_list("attempt", flat=True)) == [2]
+
+
+def test_a_mistake_is_not_tried_again(start_worker: StartWorker) -> None:
+    run = accept_run(make_pipeline([sql_node("wrong", "SELECT CAST('five' AS INTEGER) AS x", max_retries=3)], []))
+
+    assert start_worker("--drain").wait(60) == 0
+
+    assert status_of(run) == "failed"
+    assert run.node_runs.count() == 1
+
+
+def test_a_cancel_ends_a_waiting_retry_at_once(start_worker: StartWorker) -> None:
+    slow = sql_node("slow", ENDLESS.replace("(SELECT max(x) FROM input)", "3"), timeout=1, max_retries=3, retry_delay=60_000)
+    run = accept_run(make_pipeline([slow], []))
+    worker = start_worker()
+    worker.wait_for(lambda: run.node_runs.count() == 2, what="the retry to wait")
+
+    triggers.cancel(run.id)
+
+    worker.wait_for(lambda: status_of(run) == "cancelled", 10, "the run to end")
+    assert list(run.node_runs.order_by("attempt").values_list("status", flat=True)) == ["failed", "cancelled"]
+
+
 def test_resume_reuses_what_succeeded(start_worker: StartWorker) -> None:
     pipeline = make_pipeline(
         chain("SELECT 4 AS x", "SELECT CAST('${param.number}' AS INTEGER) + x AS y FROM input", "SELECT * FROM input"), [("n0", "n1"), ("n1", "n2")]
