@@ -10,7 +10,7 @@ An output is written to a draft, made durable and renamed (`artifacts.py`) befor
 
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,12 +78,14 @@ class NodeResult:
     """What a node did. `row_count` is its output's, or the rows that a sink wrote.
 
     Either `output` holds a new output, or `reuses` names the input node whose output is this node's too (it passed the data
-    through, or it is a sink); both are empty for a sink without inputs.
+    through, or it is a sink); both are empty for a sink without inputs. `checks` is what a quality check found, to be kept
+    as `checks` in the profile of its output.
     """
 
     row_count: int
     output: OutputFacts | None = None
     reuses: str | None = None
+    checks: tuple[Mapping[str, Any], ...] = ()
 
 
 class DataEngine:
@@ -202,9 +204,9 @@ class RunSession:
                 if result.after is not None:
                     result.after(facts.row_count)
                 return NodeResult(facts.row_count, output=facts)
-            case PassThrough(index=index):
+            case PassThrough(index=index, checks=checks):
                 source = task.inputs[index]
-                return NodeResult(source.row_count, reuses=source.node_id)
+                return NodeResult(source.row_count, reuses=source.node_id, checks=checks)
             case Written(row_count=row_count):
                 return NodeResult(row_count, reuses=task.inputs[0].node_id if task.inputs else None)
         raise NodeError(f"The node type '{task.node.type}' returned {type(result).__name__}, which is no result.")

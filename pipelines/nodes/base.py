@@ -158,9 +158,13 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class PassThrough:
-    """The output is the input, unchanged: the engine registers the same artifact again and copies nothing."""
+    """The output is the input, unchanged: the engine registers the same artifact again and copies nothing.
+
+    `checks` is what a quality check found, one object a rule, safe for JSON; it is kept with the output's profile.
+    """
 
     index: int = 0
+    checks: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from brokoli_site.common.errors import NodeError
 from pipelines.config_problems import config_problems
 from pipelines.nodes.base import NodeConfig, NodeType, RunFacts
-from pipelines.references import References
+from pipelines.references import References, UnknownReference
 from pipelines.spec import NodeSpec
 
 ENTRY_POINT_GROUP = "brokoli.node_types"
@@ -25,6 +25,7 @@ _OWN: dict[str, str] = {
     "sink_file": "pipelines.nodes.sink_file:SinkFileNode",
     "source_file": "pipelines.nodes.source_file:SourceFileNode",
     "join": "pipelines.nodes.join:Join",
+    "quality_check": "pipelines.nodes.quality_check:QualityCheck",
     "sql": "pipelines.nodes.sql:Sql",
     "transform": "pipelines.nodes.transform:Transform",
     "union": "pipelines.nodes.union:Union",
@@ -85,8 +86,17 @@ def prepare(node: NodeSpec, facts: RunFacts) -> tuple[NodeType, NodeConfig]:
     """
     node_type = get(node.type)
     references = References.of(facts)
-    config = {key: value if key in node_type.sql_keys else references.substitute(value) for key, value in node_type.normalise(node.config).items()}
+    config = {
+        key: value if key in node_type.sql_keys else _resolved(references, key, value) for key, value in node_type.normalise(node.config).items()
+    }
     return node_type, validate(node_type, config)
+
+
+def _resolved(references: References, key: str, value: Any) -> Any:
+    try:
+        return references.substitute(value)
+    except UnknownReference as error:
+        raise UnknownReference(f"Field '{key}': {error.message}") from error
 
 
 def validate(node_type: NodeType, config: Mapping[str, Any]) -> NodeConfig:
