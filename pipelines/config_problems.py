@@ -63,10 +63,11 @@ def field_of(location: tuple[int | str, ...], config: Mapping[str, Any]) -> str:
     """`rules.2.condition` of pydantic's location, which also names the members of unions that it tried; those are left out."""
     found: list[str] = []
     value: Any = config
-    for part in location:
+    for index, part in enumerate(location):
+        is_last = index == len(location) - 1
         if _holds(value, part):
             value = value[part]
-        elif not isinstance(value, Mapping) or part != location[-1]:
+        elif not isinstance(value, Mapping) or not is_last:
             continue
         found.append(str(part))
     return ".".join(found)

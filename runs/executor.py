@@ -346,7 +346,12 @@ class Execution:
 
     def _output(self, node_id: str, result: NodeResult) -> NodeOutput:
         if result.reuses is not None:
-            return reuse.copy_output(NodeOutput.objects.get(run_id=self.lease.run_id, node_id=result.reuses), self.lease.run_id, node_id)
+            copied = reuse.copy_output(NodeOutput.objects.get(run_id=self.lease.run_id, node_id=result.reuses), self.lease.run_id, node_id)
+            # What a quality check found belongs to that node, not to those that reuse its output in turn.
+            copied.profile = {key: value for key, value in copied.profile.items() if key != "checks"}
+            if result.checks:
+                copied.profile["checks"] = list(result.checks)
+            return copied
         facts = result.output
         assert facts is not None
         return NodeOutput(

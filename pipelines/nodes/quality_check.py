@@ -282,7 +282,12 @@ def _sample(context: NodeContext, check: Check, verdict: Verdict) -> tuple[dict[
         f"SELECT {position}, {columns} FROM (SELECT row_number() OVER () AS {position}, * FROM {quote(data.view)}){check.join} "  # noqa: S608
         f"WHERE {check.breaks} ORDER BY {position} LIMIT {_SAMPLE_ROWS}"
     ).fetchall()
-    return tuple({"row": row[0], "values": dict(zip(names, row[1:], strict=True))} for row in rows)
+    return tuple({"row": row[0], "values": dict(zip(names, map(_storable, row[1:]), strict=True))} for row in rows)
+
+
+def _storable(value: str | None) -> str | None:
+    """PostgreSQL stores no NUL character."""
+    return None if value is None else value.replace("\0", "�")
 
 
 def _report(context: NodeContext, outcomes: Sequence[_Outcome]) -> None:

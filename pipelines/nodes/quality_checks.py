@@ -2,7 +2,6 @@
 
 import datetime as dt
 import functools
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -93,7 +92,7 @@ def _rows_check(label: str, columns: Sequence[Column], breaks: str, what: str, l
     """A rule that single rows break. `what` names those rows; `extreme` is an aggregate worth showing and its name."""
 
     def judge(values: Sequence[Any], row_count: int) -> Verdict:
-        failing, seen = int(values[0]), values[1] if extreme else None
+        failing, seen = int(values[0] or 0), values[1] if extreme else None
         found = f"{what}: {failing:,} of {row_count:,}" + (f"; {extreme[1]}: {seen}" if extreme and seen is not None else "")
         return Verdict(failing == 0, found, failing, seen if extreme else failing)
 
@@ -128,7 +127,7 @@ def _unique(rule: rules.Unique, columns: list[Column], _number: int, around: Sur
     repeated = f"SELECT {value} FROM {quote(around.view)} WHERE {present} GROUP BY {', '.join(names)} HAVING count(*) > 1"  # noqa: S608
 
     def judge(values: Sequence[Any], row_count: int) -> Verdict:
-        extra = int(values[0]) - int(values[1])
+        extra = int(values[0] or 0) - int(values[1])
         return Verdict(extra == 0, f"rows that repeat the value of another: {extra:,} of {row_count:,}", extra, extra)
 
     aggregates = (f"count_if({present})", f"count(DISTINCT CASE WHEN {present} THEN {value} END)")
@@ -201,11 +200,12 @@ def _freshness(rule: rules.Freshness, columns: list[Column], _number: int, aroun
 
     def judge(values: Sequence[Any], _row_count: int) -> Verdict:
         seconds, newest = values
-        if seconds is None:
+        if newest is None:
             return Verdict(passed=False, found="there is no value, so nothing is fresh")
+        if seconds is None:  # infinity, which is always new, or its opposite
+            return Verdict(passed=newest == "infinity", found=f"the newest value is {newest}")
         age = now - float(seconds)
-        found = f"the newest value, {newest}, is {_hours(age)} old"
-        return Verdict(age <= allowed, found, None, round(age) if math.isfinite(age) else None)
+        return Verdict(age <= allowed, f"the newest value, {newest}, is {_hours(age)} old", None, round(age))
 
     aggregates = (f"epoch(max({moment}))", f"CAST(max({moment}) AS VARCHAR)")
     return Check(_label(rule, f"max {_hours(allowed)}"), (columns[0].name,), judge, _hours(allowed), aggregates)
@@ -287,6 +287,8 @@ def _check_is_condition(sql: str, around: Surroundings) -> None:
     """As WHERE takes it: true or false, of one row. Errors: `RuleFault`."""
     try:
         described = around.connection.execute(f"DESCRIBE SELECT {sql} FROM {quote(around.view)} WHERE {sql}").fetchall()  # noqa: S608
+    except duckdb.InterruptException:
+        raise
     except duckdb.Error as error:
         raise RuleFault(f"The expression must be true or false of each row: {_without_class(error)}", "params.expression") from error
     if described[0][1] not in ("BOOLEAN", "NULL", '"NULL"', "INTEGER" if sql == "(NULL)" else ""):

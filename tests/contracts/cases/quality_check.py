@@ -54,7 +54,7 @@ def wrong(rule: Any, field: str, words: str, of: Sequence[str] = (ORDERS,), **mo
     return Invalid({"rules": ["row_count(min=0)", rule]}, of, field=f"rules.1{field}", words=words, **more)
 
 
-def rule(name: str, column: Any, on_failure: str | None = None, **params: Any) -> Mapping[str, Any]:
+def rule(name: str, column: Any, on_failure: str | None = None, /, **params: Any) -> Mapping[str, Any]:
     found: dict[str, Any] = {"rule": name, "column": column, "params": params}
     return found if on_failure is None else {**found, "on_failure": on_failure}
 
@@ -93,6 +93,7 @@ CASES = Cases(
         broken(rule("not_null", ["id", "status"]), 2, "2 of 4", [3, 4]),
         holds("no_blank(amount)"),
         broken("no_blank(txt)", 2, "2 of 4", [3, 4]),
+        broken("regex(v, y)", 1, "1 of 1", [1], of=["SELECT 'a' || chr(0) || 'b' AS v"]),
         broken("no_blank(v)", 3, "3 of 4", [1, 2, 3], of=["SELECT unnest(['', ' ', '\u2003\t', 'x']) AS v"]),
         holds("unique(amount)", "unique(id, status)"),
         broken("unique(id)", 1, "rows that repeat the value of another: 1 of 4", [2, 3]),
@@ -182,17 +183,17 @@ CASES = Cases(
         wrong(rule("type_check", "id", expected_type="colour"), ".params.expected_type", "must be 'string', 'integer'"),
         wrong(rule("freshness", "day"), ".params.max_hours", "is missing"),
         wrong(rule("accepted_values", "id", values=[]), ".params.values", "must not be empty"),
-        wrong(rule("not_null", "id", on_failure="explode"), ".on_failure", "must be 'block' or 'warn'"),
+        wrong(rule("not_null", "id", "explode"), ".on_failure", "must be 'block' or 'warn'"),
         wrong("not_null(idd)", ".column", "There is no column 'idd'. Did you mean 'id'?"),
         wrong("unique(id, zzz)", ".column", "There is no column 'zzz'. Columns: id, status"),
         wrong(rule("row_count", "zzz", min=1), ".column", "There is no column 'zzz'"),
         wrong("regex(status, a(b)", ".params.pattern", "The regular expression is not valid: missing )", line=1, column=4),
         wrong("regex(status, x*(?<=b)a)", ".params.pattern", "invalid perl operator", line=1, column=3),
-        wrong("expression(amount >)", ".params.expression", "syntax error", line=1, column=9),
+        wrong("expression(amount >)", ".params.expression", "Syntax error at or near", line=1, column=8),
         wrong("expression(amoun > 1)", ".params.expression", 'did you mean "amount"?', line=1, column=1),
         wrong("expression(sum(amount) > 1)", ".params.expression", "must be true or false of each row"),
         wrong("expression(amount)", ".params.expression", "gives DECIMAL(11,1), not true or false"),
-        wrong("expression(amount in (select 1))", ".params.expression", "a subquery cannot be used"),
+        wrong("expression(amount in (select 1))", ".params.expression", "A subquery cannot be used"),
         wrong("min(day, 5)", ".params.min", "Column 'day' is DATE and cannot be compared with the number 5"),
         wrong("max(amount, 2024-01-01)", ".params.max", "cannot be compared with a date or time"),
         wrong("min(ok, 1)", ".params.min", "Column 'ok' is BOOLEAN"),
