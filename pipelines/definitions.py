@@ -95,8 +95,9 @@ def change(
     """
     for _ in range(_ATTEMPTS):
         current = find(pipeline_id)
-        _check_seen(current.pipeline, seen)
         wanted, stored = _checked(make(current.document))  # outside the transaction: it may take a while
+        # A precondition only counts for a request that is right otherwise (RFC 9110, 13.2.1).
+        _check_seen(current.pipeline, seen)
         slug = wanted or current.pipeline.pipeline_id
         try:
             with transaction.atomic():
@@ -152,9 +153,9 @@ def delete(pipeline_id: uuid.UUID | None, *, seen: Collection[int] | None = None
         pipeline = Pipeline.objects.live().select_for_update().filter(id=pipeline_id).first() if pipeline_id else None
         if pipeline is None:
             raise _not_found()
-        _check_seen(pipeline, seen)
         for guard in deletion_guards:
             guard(pipeline.id)
+        _check_seen(pipeline, seen)
         Pipeline.objects.filter(id=pipeline.id).update(deleted_at=timezone.now())
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
@@ -31,7 +32,8 @@ _PARSERS: list[type[BaseParser]] = [PipelineJSONParser]
 _IMPORT_PARSERS: list[type[BaseParser]] = [PipelineJSONParser, YAMLParser, OldYAMLParser, TextYAMLParser]
 _IF_MATCH = OpenApiParameter("If-Match", str, "header", description="The ETag of the version that was read; 412 when another is current.")
 _ETAG = OpenApiParameter("ETag", str, "header", response=[200, 201], description="Names the version; give it as If-Match with a change.")
-_STRONG_ETAG = re.compile(r'"(\d{1,9})"')
+_ETAGS = re.compile(r'(?:W/)?"[^"]*"(?:\s*,\s*(?:W/)?"[^"]*")*')
+_OURS = re.compile(r'(?<!W/)"(\d{1,9})"')
 
 
 class PipelineList(ApiView):
@@ -129,11 +131,11 @@ class DraftValidate(ApiView):
 
     @extend_schema(
         operation_id="validate_draft",
-        request=serializers.PipelinePatchSerializer,
+        request=OpenApiTypes.OBJECT,  # whatever it is, the answer says what is wrong with it
         responses={200: serializers.ReportSerializer, **problems(413, 415)},
     )
     def post(self, request: Request) -> Response:
-        """The same for a pipeline that is not saved."""
+        """The same for a pipeline that is not saved, however unfinished it is."""
         return Response(_report(validation.validate(_document(request))))
 
 
@@ -201,7 +203,7 @@ class PipelineClone(ApiView):
 class PipelineExport(ApiView):
     required_permissions: ClassVar[Mapping[str, str]] = {"GET": "pipelines.view"}
 
-    @extend_schema(operation_id="export_pipeline", responses={(200, "application/yaml"): str, **problems(404)})
+    @extend_schema(operation_id="export_pipeline", responses={(200, "application/yaml"): serializers.PipelineDocumentSerializer, **problems(404)})
     def get(self, request: Request, pipeline_id: str) -> HttpResponse:
         """The definition as a YAML file that `import` reads back the same."""
         found = definitions.find(parse_id(pipeline_id))
@@ -258,12 +260,16 @@ def _document(request: Request) -> dict[str, Any]:
 
 
 def _seen(request: Request) -> frozenset[int] | None:
-    """The versions that `If-Match` names; None without one, or for `*`. What is no ETag of ours matches nothing (RFC 9110, 13.1.1)."""
+    """The versions that `If-Match` names; None without one, or for `*`. Weak or foreign tags match nothing (RFC 9110, 13.1.1).
+
+    Errors: `BadRequest` when the header is no list of entity tags.
+    """
     header = request.headers.get("If-Match", "*").strip()
     if header == "*":
         return None
-    found = (_STRONG_ETAG.fullmatch(part.strip()) for part in header.split(","))
-    return frozenset(int(match[1]) for match in found if match)
+    if not _ETAGS.fullmatch(header):
+        raise BadRequest('If-Match must be the ETag of an answer, with its quotes: "3".')
+    return frozenset(int(number) for number in _OURS.findall(header))
 
 
 def _answer(found: Definition, status: int = 200) -> Response:

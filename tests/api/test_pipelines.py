@@ -141,9 +141,12 @@ def test_changes_are_guarded_by_the_etag(api: Client) -> None:
     first = send(api, "PUT", url, document(name="Second"), if_match='"1"')
     assert (first.status_code, first.json()["version"], first.headers["ETag"]) == (200, 2, '"2"')
     for method, payload in (("PUT", document()), ("PATCH", {"enabled": False}), ("DELETE", None)):
-        for stale in ('"1"', 'W/"2"', "2", '"x"', ""):
+        for stale in ('"1"', 'W/"2"', '"x"', '"1", W/"2"', '""'):
             lost = send(api, method, url, payload, if_match=stale)
             assert (lost.status_code, lost.json()["code"]) == (412, "precondition_failed")
+        for malformed in ("2", "", '"1', "*, *", '"1" "2"'):
+            assert send(api, method, url, payload, if_match=malformed).status_code == 400
+    assert send(api, "PUT", url, document(schedule="x"), if_match='"1"').status_code == 422
     assert send(api, "POST", f"{url}/rollback", {"version": 1}, if_match='"1"').status_code == 412
     assert send(api, "PATCH", url, {"enabled": False}, if_match='"1", "2"').json()["enabled"] is False
     assert send(api, "PATCH", url, {"enabled": True}, if_match="*").status_code == 200
