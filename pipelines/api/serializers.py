@@ -5,6 +5,7 @@ A pipeline document itself is checked by `pipelines.validation`, which names eve
 
 from typing import Any
 
+from django.core.validators import RegexValidator
 from rest_framework import serializers
 
 from brokoli_site.common.api import StrictCharField, StrictIntegerField, StrictSerializer
@@ -12,6 +13,7 @@ from brokoli_site.common.pagination import CursorQuery
 from pipelines.spec import LONGEST_NAME
 
 MOST_VERSIONS = 100
+_NOT_BLANK = RegexValidator(r"\S", "This field may not be blank.")
 
 
 class PipelineListQuery(CursorQuery):
@@ -38,7 +40,13 @@ class RollbackBody(StrictSerializer):
 
 
 class CloneBody(StrictSerializer):
-    name = StrictCharField(max_length=LONGEST_NAME, required=False, help_text="Name of the clone; made of the original's when left out.")
+    name = StrictCharField(
+        max_length=LONGEST_NAME,
+        min_length=1,
+        required=False,
+        validators=[_NOT_BLANK],
+        help_text="Name of the clone; made of the original's when left out.",
+    )
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
@@ -69,8 +77,10 @@ class EdgeSerializer(serializers.Serializer[Any]):
 class PipelineDocumentSerializer(serializers.Serializer[Any]):
     """A pipeline as clients write it. Other keys are kept and given back."""
 
-    pipeline_id = serializers.CharField(required=False, allow_blank=True, max_length=100, help_text="Slug; made of the name when left out.")
-    name = serializers.CharField(max_length=LONGEST_NAME)
+    pipeline_id = serializers.RegexField(
+        r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$", required=False, allow_blank=True, max_length=100, help_text="Slug; made of the name when left out."
+    )
+    name = serializers.CharField(max_length=LONGEST_NAME, min_length=1, validators=[_NOT_BLANK])
     description = serializers.CharField(required=False, allow_blank=True)
     enabled = serializers.BooleanField(required=False, default=True)
     schedule = serializers.CharField(required=False, allow_blank=True, help_text="Five cron fields, or nothing.")
@@ -84,7 +94,7 @@ class PipelineDocumentSerializer(serializers.Serializer[Any]):
 class PipelinePatchSerializer(PipelineDocumentSerializer):
     """A JSON Merge Patch (RFC 7396): keys that are left out stay, null removes."""
 
-    name = serializers.CharField(max_length=LONGEST_NAME, required=False)
+    name = serializers.CharField(max_length=LONGEST_NAME, min_length=1, validators=[_NOT_BLANK], required=False)
 
 
 class PipelineSerializer(PipelineDocumentSerializer):

@@ -30,7 +30,12 @@ from pipelines.spec import Problem
 
 _PARSERS: list[type[BaseParser]] = [PipelineJSONParser]
 _IMPORT_PARSERS: list[type[BaseParser]] = [PipelineJSONParser, YAMLParser, OldYAMLParser, TextYAMLParser]
-_IF_MATCH = OpenApiParameter("If-Match", str, "header", description="The ETag of the version that was read; 412 when another is current.")
+_IF_MATCH = OpenApiParameter(
+    "If-Match",
+    {"type": "string", "pattern": '^(\\*|(W/)?"[^"]*")$'},
+    "header",
+    description="The ETag of the version that was read; 412 when another is current.",
+)
 _ETAG = OpenApiParameter("ETag", str, "header", response=[200, 201], description="Names the version; give it as If-Match with a change.")
 _ETAGS = re.compile(r'(?:W/)?"[^"]*"(?:\s*,\s*(?:W/)?"[^"]*")*')
 _OURS = re.compile(r'(?<!W/)"(\d{1,9})"')
