@@ -76,6 +76,7 @@ class PipelineSpec:
     name: str
     nodes: tuple[NodeSpec, ...]
     edges: tuple[EdgeSpec, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)  # the default value of each parameter
 
     def node(self, node_id: str) -> NodeSpec:
         """Errors: `KeyError`."""
@@ -124,7 +125,8 @@ def read(document: Mapping[str, Any]) -> tuple[PipelineSpec, tuple[Problem, ...]
     # Without the list of nodes every edge leads nowhere, which would only bury what is wrong.
     lost = any(problem.pointer == "/nodes" for problem in problems)
     edges = () if lost else _read_edges(document, {node.id for node in nodes}, problems)
-    return PipelineSpec(name=name, nodes=nodes, edges=edges), tuple(problems)
+    params = document.get("params")
+    return PipelineSpec(name=name, nodes=nodes, edges=edges, params=params if isinstance(params, Mapping) else {}), tuple(problems)
 
 
 def _broken(message: str, pointer: str, node_id: str = "", field: str = "") -> Problem:

@@ -135,7 +135,7 @@ class Execution:
             run_id=str(run.id),
             pipeline_id=str(run.pipeline_id),
             pipeline_name=run.pipeline.name,
-            params=run.params,
+            params={**self._spec.params, **run.params},
             logical_date=run.logical_date or run.created_at.date(),
             started_at=run.started_at,
         )

@@ -1,12 +1,14 @@
 """Which finished work stands: outputs of an earlier claim of this run, or of the failed run that it resumes."""
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from uuid import UUID
 
 from django.utils import timezone
 
+from pipelines import references
 from pipelines.graph import Graph
-from pipelines.spec import PipelineSpec, from_document
+from pipelines.spec import NodeSpec, PipelineSpec, from_document
 from runs import log, transitions
 from runs.models import NodeOutput, NodeRun, Run
 from runs.states import NODE_DONE
@@ -82,10 +84,17 @@ def take_over(
 def unchanged(spec: PipelineSpec, earlier: PipelineSpec) -> frozenset[str]:
     """Nodes that do the same to the same inputs in both definitions; their own upstream may still differ. Pure."""
     before = {node.id: node for node in earlier.nodes}
+    same_params = spec.params == earlier.params
     return frozenset(
         node.id
         for node in spec.nodes
         if node.id in before
         and (node.type, node.config) == (before[node.id].type, before[node.id].config)
         and spec.inputs_of(node.id) == earlier.inputs_of(node.id)
+        and (same_params or not _refers(node))
     )
+
+
+def _refers(node: NodeSpec) -> bool:
+    """Whether the node's config holds a reference, which may be one to a parameter."""
+    return any(True for _ in references.find(json.dumps(node.config, default=str)))

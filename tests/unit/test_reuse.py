@@ -43,3 +43,11 @@ def test_a_changed_edge_changes_the_node_that_it_feeds() -> None:
     after = PipelineSpec("Diamond", before.nodes, (*before.edges[:-1], EdgeSpec("left", "sink")))
 
     assert unchanged(after, before) == {"source", "left", "right", "join"}
+
+
+def test_another_default_of_a_parameter_changes_the_nodes_that_refer_to_one() -> None:
+    before = diamond(left={"query": "SELECT ${param.top}"}, right={"query": "SELECT 1"})
+    after = PipelineSpec(before.name, before.nodes, before.edges, params={"top": 5})
+
+    assert unchanged(after, before) == {"source", "right", "join", "sink"}
+    assert unchanged(after, after) == {"source", "left", "right", "join", "sink"}
