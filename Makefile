@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve migrate test test-sqlite test-postgresql test-slow lint format docs bench clean
+.PHONY: help setup demo serve migrate test test-sqlite test-postgresql test-slow lint format docs picture bench clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -73,6 +73,10 @@ format: $(DEVELOPMENT) ## Put the code into its style.
 
 docs: $(RUNTIME) ## Bring the generated parts of the documentation up to date.
 	@$(BIN)/python -m docs.generate
+
+picture: migrate ## Draw the README's picture of the demo anew.
+	@$(BIN)/python manage.py load_examples
+	@$(BIN)/python -m docs.picture
 
 clean: ## Remove .venv and caches (not ./var, which holds your data).
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

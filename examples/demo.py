@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -60,13 +61,20 @@ def watch(api: Api, console: Console, run_id: str) -> dict[str, Any]:
             time.sleep(_POLL_SECONDS)
 
 
-def result_table(preview: dict[str, Any]) -> Table:
-    table = Table(title=f"{PIPELINE} · {RESULT_NODE}, {preview['row_count']} rows", title_justify="left", header_style="bold")
-    numeric = {column["name"] for column in preview["schema"] if not column["type"].startswith("VARCHAR")}
+def result_table(preview: dict[str, Any], width: int) -> Table:
+    """The rows as the API gives them, in `width` characters: headings wrap between words, then the widest text is cut, never a number."""
+    table = Table(title=f"{PIPELINE} · {RESULT_NODE}, {preview['row_count']} rows", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0))
+    cells = {name: ["" if row[name] is None else str(row[name]) for row in preview["rows"]] for name in preview["columns"]}
+    widths = {name: max(map(len, [*name.split("_"), *cells[name]])) for name in preview["columns"]}
+    texts = {column["name"] for column in preview["schema"] if column["type"] == "VARCHAR"}
+    if texts:
+        widest = max(texts, key=lambda name: widths[name])
+        excess = sum(widths.values()) + len(widths) + 1 - width
+        widths[widest] -= min(max(0, excess), widths[widest] - 1)
     for name in preview["columns"]:
-        table.add_column(name.replace("_", " "), justify="right" if name in numeric else "left")
-    for row in preview["rows"]:
-        table.add_row(*("" if row[name] is None else str(row[name]) for name in preview["columns"]))
+        table.add_column(name.replace("_", " "), justify="left" if name in texts else "right", width=widths[name], overflow="ellipsis")
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
     return table
 
 
@@ -90,7 +98,7 @@ def perform(server: LocalServer, console: Console) -> bool:
     run = watch(api, console, api.post(f"/api/pipelines/{pipeline['id']}/run")["id"])
     console.print()
     if run["status"] == "success":
-        console.print(result_table(api.get(f"/api/runs/{run['id']}/nodes/{RESULT_NODE}/preview")))
+        console.print(result_table(api.get(f"/api/runs/{run['id']}/nodes/{RESULT_NODE}/preview"), console.width))
         console.print(f"Succeeded in {duration(run['duration_ms'])}. The same rows are in examples/output of the data folder, as Parquet and CSV.")
     else:
         show_failure(api, console, run)

@@ -1,0 +1,57 @@
+"""`manage.py load_examples`: the example pipelines and their data, ready to run. Calling it again brings them up to date."""
+
+import filecmp
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from brokoli_site.common import yaml
+from brokoli_site.common.errors import BrokoliError
+from brokoli_site.common.migrations import is_up_to_date
+from pipelines import definitions
+from pipelines.documents import normalised
+from pipelines.models import Pipeline
+
+
+class Command(BaseCommand):
+    help = "Copy the data of the examples into the data folder, and create the example pipelines or bring them up to date."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not is_up_to_date():
+            raise CommandError("The database is not up to date: run `manage.py migrate` first.")
+        examples = Path(settings.BASE_DIR) / "examples"
+        target = settings.DATA_DIRS[0] / "examples"
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            for source in sorted((examples / "data").glob("*.csv.gz")):
+                _copy(source, target / source.name)
+        except OSError as error:
+            raise CommandError(f"The data of the examples cannot be written to {target}: {error.strerror}.") from error
+        for path in sorted(examples.glob("*.yaml")):
+            self.stdout.write(f"{_load(path)}: {path.stem}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Written beside and renamed: a run that reads the file meanwhile sees the old one or the new one."""
+    if target.exists() and filecmp.cmp(source, target, shallow=False):
+        return
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copyfile(source, draft)
+    draft.replace(target)
+
+
+def _load(path: Path) -> str:
+    """What was done with the pipeline of this file: created, updated, or nothing."""
+    document = yaml.loads(path.read_bytes())
+    existing = Pipeline.objects.live().filter(pipeline_id=document["pipeline_id"]).first()
+    if existing is not None and definitions.find(existing.id).document == normalised(document):
+        return "Up to date"
+    try:
+        _, new = definitions.import_document(document, on_taken="replace")
+    except BrokoliError as error:
+        raise CommandError(f"{path.name}: {error.message}") from error
+    return "Created" if new else "Updated"
