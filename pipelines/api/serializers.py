@@ -17,8 +17,8 @@ _NOT_BLANK = RegexValidator(r"\S", "This field may not be blank.")
 
 
 class PipelineListQuery(CursorQuery):
-    q = serializers.CharField(max_length=200, required=False, help_text="Part of the name, the slug or the description.")
-    tag = serializers.CharField(max_length=100, required=False, help_text="Only pipelines with this tag.")
+    q = serializers.CharField(max_length=200, required=False, allow_blank=True, help_text="Part of the name, the slug or the description.")
+    tag = serializers.CharField(max_length=100, required=False, allow_blank=True, help_text="Only pipelines with this tag.")
     enabled = serializers.BooleanField(required=False, help_text="Only enabled (or disabled) pipelines.")
 
 

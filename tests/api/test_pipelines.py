@@ -278,6 +278,7 @@ def test_filters(api: Client) -> None:
     def names(query: str) -> list[str]:
         return sorted(item["name"] for item in api.get(f"/api/pipelines?{query}").json())
 
+    assert names("q=&tag=") == ["Customers", "Orders"]
     assert names("q=order") == ["Orders"]
     assert names("q=CRM_") == ["Customers"]
     assert names("q=%25") == names("q=nothing") == []

@@ -1,0 +1,66 @@
+"""Changes to one pipeline at the same moment: exactly one winner, and no version lost or made twice."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import connections
+
+from brokoli_site.common.errors import BrokoliError, Conflict, PreconditionFailed
+from pipelines import definitions
+from pipelines.models import Pipeline, PipelineVersion
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RIVALS = 6
+
+
+def together(act: Callable[[int], object]) -> list[str]:
+    """What each of the rivals, let go at the same moment, came to: "done", or the code of its error."""
+    barrier = threading.Barrier(RIVALS)
+
+    def one(number: int) -> str:
+        try:
+            barrier.wait(10)
+            act(number)
+        except BrokoliError as error:
+            return error.code
+        finally:
+            connections.close_all()
+        return "done"
+
+    with ThreadPoolExecutor(RIVALS) as pool:
+        return list(pool.map(one, range(RIVALS)))
+
+
+def test_of_changes_to_the_version_that_all_saw_one_wins() -> None:
+    key = definitions.create({"name": "p"}).pipeline.id
+    results = together(lambda number: definitions.patch(key, {"tags": [f"{number}"]}, seen={1}))
+    assert sorted(results) == ["done", *[PreconditionFailed.code] * (RIVALS - 1)]
+    assert definitions.find(key).document["tags"] == [f"{results.index('done')}"]
+    assert PipelineVersion.objects.count() == 2
+
+
+def test_changes_that_do_not_say_what_they_saw_are_all_applied() -> None:
+    key = definitions.create({"name": "p"}).pipeline.id
+    assert together(lambda number: definitions.patch(key, {"params": {f"{number}": number}})) == ["done"] * RIVALS
+    found = definitions.find(key)
+    assert found.document["params"] == {f"{number}": number for number in range(RIVALS)}
+    assert sorted(PipelineVersion.objects.values_list("number", flat=True)) == list(range(1, RIVALS + 2))
+
+
+def test_of_pipelines_with_one_slug_one_is_made() -> None:
+    results = together(lambda number: definitions.create({"name": f"P{number}", "pipeline_id": "wanted"}))
+    assert sorted(results) == sorted(["done", *[Conflict.code] * (RIVALS - 1)])
+    assert Pipeline.objects.count() == PipelineVersion.objects.count() == 1
+
+
+def test_pipelines_of_one_name_all_find_a_slug() -> None:
+    assert together(lambda _: definitions.create({"name": "Same"})) == ["done"] * RIVALS
+    assert Pipeline.objects.values("pipeline_id").distinct().count() == RIVALS
+
+
+def test_a_pipeline_is_deleted_once() -> None:
+    key = definitions.create({"name": "p"}).pipeline.id
+    assert sorted(together(lambda _: definitions.delete(key))) == ["done", *["not_found"] * (RIVALS - 1)]
