@@ -56,8 +56,9 @@ def _describe(sql: str, tables: tuple[tuple[str, Schema], ...]) -> Schema:
     with parser.cursor() as connection:
         try:
             for name, schema in tables:
-                columns = ", ".join(f"{quote(column.name)} {canonical_type(column.type)}" for column in schema)
-                connection.execute(f"CREATE TEMP TABLE {quote(name)} ({columns})")
+                columns = ", ".join(f"CAST(NULL AS {canonical_type(column.type)}) AS {quote(column.name)}" for column in schema)
+                # A view, as in a run: a table has a `rowid`.
+                connection.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT {columns}")
             rows = connection.execute(f"DESCRIBE {sql}").fetchall()
         except duckdb.Error as error:
             facts = parser.error_facts(error)
@@ -79,7 +80,8 @@ def _sentence(message: str) -> str:
     """The parts of DuckDB's message that help: not the statement that it repeats, nor advice on its settings."""
     message = message.split("\n\n", maxsplit=1)[0].split("Candidate functions:", maxsplit=1)[0]
     lines = [line.strip() for line in message.splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith("LINE "))
+    sentence = " ".join(line for line in lines if line and not line.startswith("LINE "))
+    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
 
 
 def type_named(text: str) -> str:

@@ -83,6 +83,8 @@ def check_query(tree: Tree) -> None:
     """Kinds of nodes and functions; which tables may be read is `queries.py`'s. Errors: `Refused`."""
     for node in walk(tree):
         kind, type_ = node.get("class"), node.get("type")
+        if isinstance(type_, dict):
+            continue  # a constant with its type, as TABLESAMPLE has one; what is within comes by itself
         if kind is not None and kind not in QUERY_CLASSES:
             raise _not_here(str(kind), node, "a query")
         if kind is None and type_ is not None and type_ not in QUERY_TYPES:

@@ -27,7 +27,8 @@ class Embedded:
             if problem is not None:
                 raise source.error(problem, reference.start)
         self._prefix = self._unused_prefix(source.text)
-        edits = [Edit(reference.start, reference.end, self._name(index)) for index, reference in enumerate(self._references)]
+        self._names = {self._name(index): index for index in range(len(self._references))}
+        edits = [Edit(reference.start, reference.end, name) for reference, name in zip(self._references, self._names, strict=True)]
         self.source = source.edited(edits)
 
     def in_words(self, message: str) -> str:
@@ -52,16 +53,15 @@ class Embedded:
         Errors: `Refused` where a placeholder stands for anything but a value, `ExpressionError` for names that do not exist."""
         if not self._references:
             return
+        self._check_places(tree)
         values = [self._value(reference, references) for reference in self._references]
-        indexes = {self._name(index): index for index in range(len(values))}
         pattern = re.compile(re.escape(self._prefix) + r"(\d+)_")
-        for node in walk(tree):
-            if node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1 and node["column_names"][0] in indexes:
-                trees.replace(node, trees.constant(values[indexes[node["column_names"][0]]]))
+        for node in list(walk(tree)):
+            if self._is_placeholder(node):
+                trees.replace(node, trees.constant(values[self._names[node["column_names"][0]]]))
             elif node.get("class") == "CONSTANT" and node["literal"]["kind"] == "STRING":
                 text = node["literal"]["text"]
                 node["literal"]["text"] = pattern.sub(lambda match: as_text(values[int(match[1])]), text)
-        self._check_none_is_left(tree)
 
     def _value(self, reference: Reference, references: References | None) -> Any:
         if references is None:
@@ -71,9 +71,13 @@ class Embedded:
         except UnknownReference as error:
             raise self._original.error(error.message, reference.start) from error
 
-    def _check_none_is_left(self, tree: Tree) -> None:
+    def _is_placeholder(self, node: Tree) -> bool:
+        return node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1 and node["column_names"][0] in self._names
+
+    def _check_places(self, tree: Tree) -> None:
+        """Errors: `Refused` for a placeholder in any other place than as a value, or within a text."""
         for node in walk(tree):
-            for value in node.values():
-                texts = value if isinstance(value, list) else [value]
-                if node.get("class") != "CONSTANT" and any(isinstance(text, str) and self._prefix in text for text in texts):
-                    raise Refused("a reference may stand for a value, or within a quoted text, and nowhere else", position_of(node))
+            is_text = node.keys() == {"kind", "text"}  # of a constant
+            texts = [text for value in node.values() for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+            if not is_text and any(self._prefix in text for text in texts) and not self._is_placeholder(node):
+                raise Refused("a reference may stand for a value, or within a quoted text, and nowhere else", position_of(node))

@@ -17,3 +17,8 @@ class ExpressionError(NodeError):
     def message_with_place(self) -> str:
         """For logs, where line and column have no field of their own."""
         return f"{self.message} (line {self.line}, column {self.column})"
+
+    @property
+    def sentence(self) -> str:
+        """The message with a full stop, unless it asks."""
+        return self.message if self.message.endswith(("?", ".", "!")) else f"{self.message}."

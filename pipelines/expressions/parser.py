@@ -6,6 +6,7 @@ way around the checks. The trees are those of `json_serialize_sql`: nested dicts
 """
 
 import atexit
+import json
 import os
 import threading
 from collections import OrderedDict
@@ -15,6 +16,8 @@ from typing import Any
 import duckdb
 import orjson
 
+from pipelines.spec import shortened
+
 Tree = dict[str, Any]
 
 # DuckDB's "no position".
@@ -23,6 +26,7 @@ _NOWHERE = 1 << 63
 _CACHED_CHARACTERS = 20_000
 _DEEPEST_TREE = 500
 _TEXTS_AT_ONCE = 256
+_LONGEST_MESSAGE = 300
 
 
 class SyntaxProblem(Exception):
@@ -168,7 +172,8 @@ def _serialised(texts: list[str]) -> list[str]:
 
 def render(statements: list[Tree]) -> str:
     """The SQL of trees. Errors: `SyntaxProblem`."""
-    text = orjson.dumps({"error": False, "statements": statements}).decode()
+    # Not orjson: it writes no more than 254 levels, which a hundred `||` in a row exceed.
+    text = json.dumps({"error": False, "statements": statements}, ensure_ascii=False, check_circular=False)
     sql = _texts.get(text)
     if sql is None:
         sql = _rendered(text)
@@ -187,7 +192,7 @@ def _rendered(text: str) -> str:
 
 
 def _problem(answer: Tree) -> SyntaxProblem:
-    message = str(answer.get("error_message", "syntax error")).split("\n")[0]
+    message = shortened(str(answer.get("error_message", "syntax error")).split("\n")[0], _LONGEST_MESSAGE)
     if "Only SELECT statements" in message:
         return SyntaxProblem("only a single SELECT is allowed")
     if "expression depth" in message:

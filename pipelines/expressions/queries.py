@@ -127,7 +127,8 @@ class _TableReader:
         self.found.add(name)
         view = self._views.get(name)
         if view is not None:
-            tree["alias"] = tree["alias"] or path[0]
+            if view.lower() != path[0].lower():
+                tree["alias"] = tree["alias"] or path[0]
             # A WITH entry of the view's name must not take its place: then the view is named in full.
             path = ["temp", "main", view] if view.lower() in self._own_names else [view]
             tree.update(zip(("table_name", "schema_name", "catalog_name"), [*reversed(path), "", ""], strict=False), qualified_name={"path": path})

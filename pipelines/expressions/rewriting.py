@@ -81,7 +81,9 @@ class Rewriter:
         message = checking.unknown("column", name, (self._names or {}).values())
         position = position_of(tree)
         quoted = position is not None and self._source.text[self._source.offset_of_byte(position) :].startswith('"')
-        return f"{message}; a text is written '{name}'" if quoted else message
+        if quoted:
+            return f"{message}; a text is written '{name}'"
+        return f"{message} (`||` joins texts; for a choice write `or`)" if "||" in self._source.text else message
 
     def _is_column(self, name: str) -> bool:
         return self._names is not None and name.lower() in self._names
@@ -201,7 +203,7 @@ def _is_beyond_double(tree: Tree) -> bool:
     if tree.get("class") != "CONSTANT" or tree.get("literal", {}).get("kind") != "INTEGER":
         return False
     digits = tree["literal"]["text"].replace("_", "").lstrip("-")
-    return digits.isdecimal() and 16 <= len(digits) <= 38 and int(digits) > _EXACT_IN_DOUBLE
+    return digits.isdecimal() and 16 <= len(digits) <= 38 and int(digits) >= _EXACT_IN_DOUBLE
 
 
 def _parameter_names(left: Tree) -> list[str]:

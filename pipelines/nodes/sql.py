@@ -52,7 +52,7 @@ class Sql(NodeType):
             query = parse_query(config.query, {table: schemas[view] for table, view in views.items()}, References.of(context.run), views)
             _bound(query, schemas)
         except ExpressionError as error:
-            raise NodeError(f"Field 'query', line {error.line}, column {error.column}: {error.message.rstrip('.')}.") from error
+            raise NodeError(f"Field 'query', line {error.line}, column {error.column}: {error.sentence}") from error
         used = ", ".join(sorted(query.tables)) or "no input"
         context.log.info(f"Query reads {used}")
         return Query(query.sql)
@@ -103,7 +103,7 @@ def _analysis(config: SqlConfig, tables: Mapping[str, int] | None, schemas: Mapp
             return Analysis()
         schema = _bound(query, known)
     except ExpressionError as error:
-        return Analysis((Problem(error.message, field="query", line=error.line, column=error.column),))
+        return Analysis((Problem(error.sentence, field="query", line=error.line, column=error.column),))
     return Analysis((), stored(schema))
 
 

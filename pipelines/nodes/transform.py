@@ -68,7 +68,7 @@ def _sentence(problem: Problem, config: TransformConfig) -> str:
     """`Rule 3 (filter_rows), field 'rules.2.condition', line 1, column 8: …`"""
     index = int(problem.field.split(".")[1])
     place = "" if problem.line is None else f", line {problem.line}, column {problem.column}"
-    return f"Rule {index + 1} ({config.rules[index].type}), field '{problem.field}'{place}: {problem.message.rstrip('.')}."
+    return f"Rule {index + 1} ({config.rules[index].type}), field '{problem.field}'{place}: {problem.message}"
 
 
 def _counts_between(plan: Plan, context: NodeContext) -> dict[int, int]:

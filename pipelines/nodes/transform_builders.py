@@ -37,7 +37,7 @@ def _add(plan: Plan, index: int, rule: Rule) -> None:
         try:
             written = transform_strings.parse(text)
         except ExpressionError as error:
-            plan.problem("expression", error.message, error)
+            plan.problem("expression", error.sentence, error)
             _keep(plan, rule)
             return
         plan.begin(index, text, written.start)
@@ -46,7 +46,7 @@ def _add(plan: Plan, index: int, rule: Rule) -> None:
         rule = _resolved(rule, plan.references)
     except ValidationError as error:
         for item in error.errors():
-            plan.problem(".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, "))
+            plan.problem(".".join(map(str, item["loc"])), f"The value {item['msg'].removeprefix('Value error, ')}.")
     _BUILDERS[type(rule)](plan, rule)
 
 
@@ -268,7 +268,7 @@ def _cast(plan: Plan, rule: rules.Cast) -> None:
     try:
         type_name = None if plan.is_open(rule.to) else type_named(rule.to)
     except ExpressionError as error:
-        plan.problem("to", error.message)
+        plan.problem("to", error.sentence)
     if column is None or type_name is None:
         _keep(plan, rule)
         return

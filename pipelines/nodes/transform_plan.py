@@ -154,10 +154,10 @@ class Plan:
         try:
             scalar = parse_scalar(text, self.columns, self.references)
         except ExpressionError as error:
-            self.problem(key, error.message, error)
+            self.problem(key, error.sentence, error)
             return None
         for doubt in scalar.doubts:
-            self.doubts.append(self._about(key, doubt.message, doubt, "warning"))
+            self.doubts.append(self._about(key, doubt.sentence, doubt, "warning"))
         return scalar
 
     def sql_of(self, scalar: Scalar | None) -> str:
