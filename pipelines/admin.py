@@ -17,7 +17,7 @@ else:
 class ReadOnlyAdmin(ModelAdmin):
     """Shows rows; adds, changes and deletes none."""
 
-    actions = None
+    actions: Any = None
     show_full_result_count = False  # it would count the whole table again
 
     def has_add_permission(self, request: HttpRequest) -> bool:

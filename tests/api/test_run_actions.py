@@ -136,6 +136,15 @@ def test_a_deleted_pipeline_cannot_run(api: Client, pipeline: Pipeline) -> None:
     assert post(api, f"/api/pipelines/{pipeline.id}/run").status_code == 404
 
 
+def test_a_pipeline_that_cannot_run_says_all_that_is_wrong(api: Client) -> None:
+    nodes = [{"id": "a", "type": "no_such_type", "config": {}}, {"id": "b", "type": "another_one", "config": {}}]
+    pipeline = make_pipeline(nodes, [("a", "b")])
+    response = post(api, f"/api/pipelines/{pipeline.id}/run")
+    assert response.status_code == 422
+    assert {error.get("node_id") for error in response.json()["errors"]} == {"a", "b"}
+    assert not Run.objects.exists()
+
+
 @pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
 def test_actions_are_posts(api: Client, pipeline: Pipeline, method: str) -> None:
     run = accept_run(pipeline)
