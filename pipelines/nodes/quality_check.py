@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from brokoli_site.common.errors import NodeError
-from pipelines.config_problems import config_problems
 from pipelines.expressions import ExpressionError, parse_scalar, quote
 from pipelines.expressions.parser import cursor
-from pipelines.nodes import quality_rules
+from pipelines.nodes import quality_rules, registry
 from pipelines.nodes.base import Analysis, Input, NodeConfig, NodeContext, NodeType, PassThrough, Ports, Result, Schema
 from pipelines.nodes.columns import free_name
 from pipelines.nodes.quality_checks import Check, Other, Surroundings, Verdict, check_pattern, compile_rule
@@ -218,11 +217,9 @@ def _resolved(config: QualityCheckConfig, references: References) -> tuple[quali
         if isinstance(rule, quality_rules.Expression):
             plain["params"]["expression"] = rule.params.expression
         found.append(plain)
-    document = {"rules": found}
-    try:
-        return QualityCheckConfig.model_validate(document).rules
-    except ValidationError as error:
-        raise NodeError(" ".join(f"Field '{field}' {sentence}." for field, sentence, _ in config_problems(error, document))) from error
+    validated = registry.validate(QualityCheck(), {"rules": found})
+    assert isinstance(validated, QualityCheckConfig)
+    return validated.rules
 
 
 def _surroundings(context: NodeContext, references: References) -> Surroundings:

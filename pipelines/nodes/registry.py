@@ -104,8 +104,10 @@ def validate(node_type: NodeType, config: Mapping[str, Any]) -> NodeConfig:
     try:
         return node_type.Config.model_validate(dict(config))
     except ValidationError as error:
-        problems = config_problems(error, config)
-        raise NodeError(" ".join(f"Field '{field}' {sentence}." if field else f"{sentence}." for field, sentence, _ in problems)) from error
+        sentence = " ".join(f"Field '{field}' {text}." if field else f"{text}." for field, text, _ in config_problems(error, config))
+    # Raised out here, without the ValidationError as its cause: that one may hold a traceback, and so every frame above, and
+    # Python's garbage collector cannot see into it. Each wrong config would leak what those frames hold.
+    raise NodeError(sentence)
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """A place where a node can be run as a worker runs it: through the data engine, with artifacts and data folders of its own."""
 
+import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,12 +49,20 @@ class Log:
 
 @dataclass
 class Outcome:
-    """What a node gave: its output's columns and rows, or of a sink those of its input; `result` is the engine's."""
+    """What a node gave: its output's columns and rows, or of a sink those of its input; `result` is the engine's.
+
+    `sql` is what to select from to get the rows; "" for a sink without inputs.
+    """
 
     result: NodeResult
     schema: Schema
-    rows: list[Row]
+    sql: str
     log: Log
+    workshop: "Workshop"
+
+    @functools.cached_property
+    def rows(self) -> list[Row]:
+        return self.workshop.rows(f"FROM {self.sql}") if self.sql else []
 
     @property
     def columns(self) -> list[str]:
@@ -135,8 +144,8 @@ class Workshop:
             source = next(one for one in task.inputs if one.node_id == result.reuses)
             schema, key = source.schema, source.artifact
         else:
-            return Outcome(result, (), [], log)
-        return Outcome(result, schema, self.rows(f"FROM read_parquet('{self.store.path(key)}')"), log)
+            return Outcome(result, (), "", log, self)
+        return Outcome(result, schema, f"read_parquet('{self.store.path(key)}')", log, self)
 
     @contextmanager
     def running(self, type_name: str, given: Given, stop: Stop) -> Iterator[Running]:
