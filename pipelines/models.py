@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from brokoli_site.common.fields import DocumentField
 from brokoli_site.common.ids import new_id
 
 
@@ -61,7 +62,7 @@ class PipelineVersion(models.Model):
     id = models.BigAutoField(primary_key=True)
     pipeline = models.ForeignKey(Pipeline, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
-    document = models.JSONField()
+    document = DocumentField()
     comment = models.CharField(max_length=200, blank=True, default="")
     created_at = models.DateTimeField()
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")

@@ -5,6 +5,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
+from brokoli_site.common.fields import DocumentField
 from brokoli_site.common.ids import new_id
 from pipelines.models import Pipeline, PipelineVersion
 from runs.querysets import NodeRunQuerySet, RunQuerySet, WorkerQuerySet
@@ -153,9 +154,9 @@ class NodeOutput(models.Model):
     artifact = models.CharField(max_length=300)
     row_count = models.BigIntegerField()
     byte_count = models.BigIntegerField()
-    schema = models.JSONField(help_text="[{name, type}], in column order; types as DuckDB names them.")
-    preview = models.JSONField(help_text="The first 50 rows, as lists in column order, safe for JSON.")
-    profile = models.JSONField(help_text="As the API answers it.")
+    schema = DocumentField(help_text="[{name, type}], in column order; types as DuckDB names them.")
+    preview = DocumentField(help_text="The first 50 rows, as lists in column order, safe for JSON.")
+    profile = DocumentField(help_text="As the API answers it.")
     created_at = models.DateTimeField()
 
     class Meta:

@@ -14,8 +14,9 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from brokoli_site.common.errors import BrokoliError, Conflict
+from brokoli_site.common.errors import BrokoliError, Conflict, NotFound
 from brokoli_site.common.time import human_duration, milliseconds
+from pipelines.models import Pipeline
 from runs import log, states
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from runs.states import TERMINAL, EntryKind, NodeStatus, RunStatus
@@ -59,10 +60,13 @@ def fenced(lease: Lease) -> Iterator[Run]:
 
 
 def create_run(run: Run, node_runs: Iterable[NodeRun]) -> Run:
-    """Insert an accepted run (pending) with its node runs and its first entry."""
+    """Insert an accepted run (pending) with its node runs and its first entry. Errors: `NotFound` when the pipeline was deleted."""
     with transaction.atomic():
         run.status = RunStatus.PENDING
         run.save(force_insert=True)
+        # Only now is it certain: the foreign key of the new row keeps a deletion waiting until this commits.
+        if not Pipeline.objects.live().filter(id=run.pipeline_id).exists():
+            raise NotFound("The pipeline was deleted.")
         NodeRun.objects.bulk_create(node_runs, batch_size=100)
         log.append([log.entry(run.id, EntryKind.RUN_CREATED, f"Run created (trigger: {run.trigger})", data={"status": run.status})])
         log.notify()

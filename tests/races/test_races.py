@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from brokoli_site.common.errors import Conflict
+from brokoli_site.common.errors import Conflict, NotFound
+from pipelines import definitions
 from runs import queue, transitions, triggers
 from runs.models import LogEntry, Run
 from runs.states import RunStatus
@@ -180,3 +181,30 @@ def test_a_reaper_and_the_finish_at_once() -> None:
             triggers.cancel(run.id)
         else:
             assert (run.status, reaped, ends_of(run)) == ("success", 0, 1)
+
+
+def test_a_run_of_a_pipeline_that_is_being_deleted() -> None:
+    """Either the run is accepted and the pipeline stays, or the pipeline goes and the run is refused."""
+    for _ in range(10):
+        pipeline = make_pipeline()
+
+        accepted, deleted = at_once(partial(triggers.run, pipeline), partial(definitions.delete, pipeline.id))
+
+        pipeline.refresh_from_db()
+        if isinstance(accepted, Run):
+            assert isinstance(deleted, Conflict), deleted
+            assert pipeline.deleted_at is None
+        else:
+            assert isinstance(accepted, NotFound), accepted
+            assert deleted is None, deleted
+            assert not Run.objects.filter(pipeline=pipeline).exists()
+
+
+def test_a_trigger_that_read_the_pipeline_before_it_was_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = make_pipeline()
+    rival_between(monkeypatch, "create_run", partial(definitions.delete, pipeline.id))
+
+    with pytest.raises(NotFound):
+        triggers.run(pipeline)
+
+    assert not Run.objects.exists()
