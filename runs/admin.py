@@ -63,7 +63,6 @@ class NewestFirst(ChangeList):
 class HistoryAdmin(ReadOnlyAdmin):
     """Rows of a table that only grows."""
 
-    paginator = RecentPaginator
     list_per_page = 50
     sortable_by: ClassVar[tuple[str, ...]] = ()
     show_facets = admin.ShowFacets.NEVER  # they count the whole table
@@ -73,6 +72,9 @@ class HistoryAdmin(ReadOnlyAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return NewestFirst
+
+    def get_paginator(self, request: HttpRequest, queryset: QuerySet[Any], per_page: int, *arguments: Any, **named: Any) -> RecentPaginator:
+        return RecentPaginator(queryset, per_page, *arguments, rows=self.get_queryset(request))
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("runs.view")

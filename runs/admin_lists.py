@@ -29,6 +29,11 @@ class RecentPaginator(Paginator):  # type: ignore[type-arg]  # Django's is not g
 
     object_list: QuerySet[Any]
 
+    def __init__(self, found: QuerySet[Any], per_page: int, *arguments: Any, rows: QuerySet[Any]) -> None:
+        """`found` is what the filters and the search leave; `rows` is all, with what a list shows of each."""
+        super().__init__(found, per_page, *arguments)
+        self._rows = rows
+
     @cached_property
     def count(self) -> int:
         return self.object_list.order_by()[:COUNTED].count()
@@ -37,7 +42,7 @@ class RecentPaginator(Paginator):  # type: ignore[type-arg]  # Django's is not g
         number = self.validate_number(number)
         start = (number - 1) * self.per_page
         keys = list(self.object_list.values_list("pk", flat=True)[start : start + self.per_page])
-        rows = {row.pk: row for row in self.object_list.filter(pk__in=keys).order_by()}
+        rows = {row.pk: row for row in self._rows.filter(pk__in=keys).order_by()}
         return Page([rows[key] for key in keys if key in rows], number, self)
 
 

@@ -47,7 +47,8 @@ class Run(models.Model):
     """One execution of one pipeline version with one set of params."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    pipeline = models.ForeignKey(Pipeline, on_delete=models.PROTECT, related_name="runs")
+    # No index of its own: several below begin with it.
+    pipeline = models.ForeignKey(Pipeline, on_delete=models.PROTECT, related_name="runs", db_index=False)
     version = models.ForeignKey(PipelineVersion, on_delete=models.PROTECT, related_name="+")
     status = models.CharField(max_length=10, choices=_choices(RunStatus), default=RunStatus.PENDING)
     trigger = models.CharField(max_length=10, choices=_choices(Trigger), default=Trigger.API)
@@ -117,7 +118,7 @@ class NodeRun(models.Model):
     """One attempt of one node in one run."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="node_runs")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="node_runs", db_index=False)
     node_id = models.CharField(max_length=200)
     name = models.CharField(max_length=200)
     type = models.CharField(max_length=100)
@@ -148,7 +149,7 @@ class NodeOutput(models.Model):
     """The data set that a node produced in a run: where its Parquet artifact is, and what was measured when it was written."""
 
     id = models.BigAutoField(primary_key=True)
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="outputs")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="outputs", db_index=False)
     node_id = models.CharField(max_length=200)
     # Key in the artifact store. Several outputs may name one artifact: a node that passes its input through, a resumed run.
     artifact = models.CharField(max_length=300)

@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
                 ('cancel_requested_at', models.DateTimeField(blank=True, null=True)),
                 ('cancel_force', models.BooleanField(default=False)),
                 ('resume_from_node', models.CharField(blank=True, default='', max_length=200)),
-                ('pipeline', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='pipelines.pipeline')),
+                ('pipeline', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='pipelines.pipeline')),
                 ('resumed_from', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='resumes', to='runs.run')),
                 ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='pipelines.pipelineversion')),
             ],
@@ -78,7 +78,7 @@ class Migration(migrations.Migration):
                 ('ready_at', models.DateTimeField(blank=True, help_text='When its inputs were there, or its retry was due.', null=True)),
                 ('started_at', models.DateTimeField(blank=True, null=True)),
                 ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='node_runs', to='runs.run')),
+                ('run', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='node_runs', to='runs.run')),
             ],
             options={
                 'ordering': ('position', 'attempt'),
@@ -96,7 +96,7 @@ class Migration(migrations.Migration):
                 ('preview', brokoli_site.common.fields.DocumentField(help_text='The first 50 rows, as lists in column order, safe for JSON.')),
                 ('profile', brokoli_site.common.fields.DocumentField(help_text='As the API answers it.')),
                 ('created_at', models.DateTimeField()),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='outputs', to='runs.run')),
+                ('run', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='outputs', to='runs.run')),
             ],
         ),
         migrations.CreateModel(
