@@ -95,12 +95,13 @@ def _log(log: NodeLogger, effects: Sequence[Effect], row_count: int, counts: Map
         after = before
         if effect.changes_rows:
             after = output_row_count if effect.number == last else counts.get(effect.number)
-        rows = _count(before) if after == before and after is not None else f"{_count(before, unit=False)} → {_count(after)}"
+        changed = effect.changes_rows and (after is None or after != before)
+        rows = f"{_count(before, unit=after is None)} → {_count(after)}" if changed else _count(before)
         log.info(f"Rule {effect.number} {effect.rule_type}: {rows}" + (f"; columns: {effect.columns}" if effect.columns else ""))
         before = after
 
 
 def _count(rows: int | None, *, unit: bool = True) -> str:
     if rows is None:
-        return "uncounted rows" if unit else "uncounted"
+        return "not counted"
     return f"{rows} {'row' if rows == 1 else 'rows'}" if unit else str(rows)

@@ -14,7 +14,7 @@ from pipelines.references import References
 
 SCHEMA = (Column("a", "VARCHAR"), Column("b", "BIGINT"))
 # What DuckDB and Python can both hold: no NUL, no half of a surrogate pair.
-TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=40)
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 HOSTILE = [
     "'",
     "''",
