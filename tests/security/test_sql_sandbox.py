@@ -103,6 +103,8 @@ LOOKING_AROUND = [
     "SELECT * FROM other_input",
     "SELECT * FROM temp.main.input",
     "SELECT * FROM main.input",
+    "SELECT * FROM input.other",
+    "SELECT * FROM input.main.other",
     "SELECT * FROM input_2",
     "SELECT * FROM df",
     "WITH a AS (SELECT * FROM b), b AS (SELECT 1) SELECT * FROM a",

@@ -12,7 +12,7 @@ REFERENCES = References(
     params={"name": "Ada", "n": 3, "rate": 0.5, "on": True, "none": None, "with.dot": "d", "list": [1]},
     date=dt.date(2024, 2, 29),
     started_at=dt.datetime(2024, 3, 1, 6, 0, tzinfo=dt.timezone(dt.timedelta(hours=2))),
-    environment={"BROKOLI_VAR_REGION": "eu", "SECRET_KEY": "canary"},
+    environment={"BROKOLI_VAR_REGION": "eu", "BROKOLI_SECRET_KEY": "canary"},
 )
 
 
@@ -67,7 +67,7 @@ def test_a_value_is_not_looked_at_again() -> None:
         ("${run.colour}", "a run has id, date"),
         ("${var.x}", "variables are not available in this version"),
         ("${secret.x}", "secrets are not available in this version"),
-        ("${env.SECRET_KEY}", "only environment variables whose names start with BROKOLI_VAR_"),
+        ("${env.BROKOLI_SECRET_KEY}", "only environment variables whose names start with BROKOLI_VAR_"),
         ("${env.BROKOLI_VAR_}", "only environment variables"),
         ("${env.BROKOLI_VAR_NONE}", "has no BROKOLI_VAR_NONE"),
         ("${foo.x}", "${foo.x} is unknown"),
