@@ -17,14 +17,15 @@ def test_results_are_stored_where_they_belong_and_logged(start_worker: StartWork
         _node("second", "row_count(min=2)"),
         _node("strict", "unique(id)", "min(id, 5)"),
     )
-    edges = [("rows", "first"), ("first", "second"), ("second", "strict")]
-    run = accept_run(make_pipeline([rows, first, second, strict], edges))
+    through = {"id": "through", "type": "union", "name": "through", "config": {}}
+    edges = [("rows", "first"), ("first", "through"), ("through", "second"), ("second", "strict")]
+    run = accept_run(make_pipeline([rows, first, through, second, strict], edges))
 
     assert start_worker("--drain").wait(60) == 0
 
     outputs = {output.node_id: output for output in NodeOutput.objects.filter(run=run)}
     checks = {node_id: [(one["check"], one["passed"]) for one in output.profile.get("checks", [])] for node_id, output in outputs.items()}
-    assert checks == {"rows": [], "first": [("not_null(id)", False)], "second": [("row_count(min=2)", True)]}
+    assert checks == {"rows": [], "first": [("not_null(id)", False)], "through": [], "second": [("row_count(min=2)", True)]}
     assert outputs["first"].profile["checks"][0]["sample"] == [{"row": 2, "values": {"id": None}}]
     assert len({output.artifact for output in outputs.values()}) == 1, "passing data through copied it"
     failed = NodeRun.objects.get(run=run, node_id="strict")

@@ -19,6 +19,7 @@ RULES = [
     ("not_null(it's)", {"rule": "not_null", "column": "it's", "params": {}}),
     ('not_null("a ""b""")', {"rule": "not_null", "column": 'a "b"', "params": {}}),
     ("unique(a, b)", {"rule": "unique", "column": ["a", "b"], "params": {}}),
+    ("unique(it's, b)", {"rule": "unique", "column": ["it's", "b"], "params": {}}),
     ("min(age, 0)", {"rule": "min", "column": "age", "params": {"min": "0"}}),
     ("min(age, min=0)", {"rule": "min", "column": "age", "params": {"min": "0"}}),
     ("range(age, 0, 120)", {"rule": "range", "column": "age", "params": {"min": "0", "max": "120"}}),
