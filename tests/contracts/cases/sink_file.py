@@ -46,7 +46,10 @@ def there(name: str, content: str | bytes) -> Callable[[Workshop], None]:
 
 
 def parquet_there(sql: str) -> Callable[[Workshop], None]:
-    return lambda workshop: workshop.maker.execute(f"COPY ({sql}) TO '{workshop.folder / 'a.parquet'}' (FORMAT parquet)") and None
+    def write(workshop: Workshop) -> None:
+        workshop.maker.execute(f"COPY ({sql}) TO '{workshop.folder / 'a.parquet'}' (FORMAT parquet)")
+
+    return write
 
 
 def compression_of(name: str) -> Callable[[Outcome, Workshop], None]:
