@@ -83,14 +83,15 @@ class ArtifactStore:
         return folder
 
     @contextmanager
-    def draft(self, key: str) -> Iterator[Path]:
-        """A path beside the artifact's to write to. When the block ends well the file is durable under `key`, else it is gone.
+    def draft(self, key: str, folder: Path | None = None) -> Iterator[Path]:
+        """A path to write to, beside the artifact's or in `folder` (on the same disk). When the block ends well the file is
+        durable under `key`, else it is gone.
 
         A key is written once; when it exists already (a worker that lost its lease wakes up) the new file replaces it whole.
         """
         final = self.path(key)
         self.make_run_folder(final.parent.name)
-        draft = final.with_name(f".{final.name}.{secrets.token_hex(4)}.draft")
+        draft = (folder or final.parent) / f".{final.name}.{secrets.token_hex(4)}.draft"
         try:
             yield draft
             draft.chmod(0o600)
@@ -106,6 +107,9 @@ class ArtifactStore:
             return self.path(key).open("rb")
         except FileNotFoundError as error:
             raise ArtifactMissing(key) from error
+
+    def exists(self, key: str) -> bool:
+        return self.path(key).is_file()
 
     def size(self, key: str) -> int:
         """Bytes. Errors: `ArtifactMissing`."""

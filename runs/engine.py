@@ -1,17 +1,16 @@
 """Runs one node: gives it its inputs as views over Parquet, writes what it returns, and measures what was written.
 
 Two kinds of DuckDB instance. One *trusted* instance a process serves the nodes that reach files (`NodeType.trusted`); their
-SQL is built by us alone. One *sandbox* a run, made when first needed, serves all others: it can read the artifacts of its run
-(and of runs whose outputs are reused) and nothing else. Every node gets a connection of its own, so that its views and its
-interruption concern no other.
+SQL is built by us alone. One *sandbox* a run (`sandboxes.py`) serves all others: a node in it can read its inputs and nothing
+else. Every node gets a connection of its own, so that its views and its interruption concern no other.
 
 An output is written to a draft, made durable and renamed (`artifacts.py`) before `execute` returns; the caller registers it.
 """
 
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +39,10 @@ from pipelines.nodes.base import (
 from pipelines.nodes.files import DataFolders
 from pipelines.spec import NodeSpec
 from runs import duckdb_instances, faults, output
-from runs.artifacts import ArtifactMissing, ArtifactStore, relation
+from runs.artifacts import ArtifactStore, relation
 from runs.duckdb_instances import EngineLimits
 from runs.output import OutputFacts
+from runs.sandboxes import Sandbox, SandboxPool
 from runs.watchdog import Watchdog
 
 __all__ = ["DataEngine", "EngineLimits", "InputArtifact", "NodeResult", "NodeTask", "OutputFacts", "RunSession"]
@@ -97,14 +97,20 @@ class DataEngine:
         self.limits = limits
         self.prepare = prepare
         self.watchdog = Watchdog()
-        self._workspace = store.workspace()
+        self.workspace = store.workspace()
+        self.sandboxes = SandboxPool(limits, self.workspace)
         self._lock = threading.Lock()
         self._trusted: DuckDBPyConnection | None = None
 
+    def warm(self) -> None:
+        """Start what the first run would otherwise wait for. May be called from any thread."""
+        self.trusted_cursor().close()
+        self.sandboxes.release(self.sandboxes.acquire())
+
     @contextmanager
-    def open_run(self, run_id: str, also_readable: Collection[str] = ()) -> "Iterator[RunSession]":
-        """The session in which a run's nodes execute. `also_readable` are the runs whose artifacts it reuses."""
-        session = RunSession(self, run_id, also_readable)
+    def open_run(self, run_id: str) -> "Iterator[RunSession]":
+        """The session in which a run's nodes execute."""
+        session = RunSession(self, run_id)
         try:
             yield session
         finally:
@@ -114,12 +120,8 @@ class DataEngine:
         """A connection to the trusted instance, which starts with the first."""
         with self._lock:
             if self._trusted is None:
-                self._trusted = duckdb_instances.trusted(self.limits, self.scratch())
+                self._trusted = duckdb_instances.trusted(self.limits, self.workspace.folder())
             return self._trusted.cursor()
-
-    def scratch(self) -> Path:
-        """A new folder on the artifacts' disk."""
-        return self._workspace.folder()
 
     def close(self) -> None:
         """End the instances and remove what they spilled. No node may be executing."""
@@ -128,18 +130,19 @@ class DataEngine:
             if self._trusted is not None:
                 self._trusted.close()
                 self._trusted = None
-        self._workspace.close()
+        self.sandboxes.close()
+        self.workspace.close()
 
 
 class RunSession:
     """Executes the nodes of one run."""
 
-    def __init__(self, engine: DataEngine, run_id: str, also_readable: Collection[str]) -> None:
+    def __init__(self, engine: DataEngine, run_id: str) -> None:
         self._engine = engine
-        self._readable = [engine.store.make_run_folder(run_id), *(engine.store.run_folder(other) for other in also_readable)]
+        engine.store.make_run_folder(run_id)
         self._lock = threading.Lock()
-        self._sandbox: DuckDBPyConnection | None = None
-        self._spill: Path | None = None
+        self._sandbox: Sandbox | None = None
+        self._users = 1  # of the sandbox: the session itself, and each node that executes
 
     def execute(self, task: NodeTask, log: NodeLogger, stop: Stop) -> NodeResult:
         """Run the node to its end, its deadline (`stop`) or its cancellation; its output is durable when this returns.
@@ -147,16 +150,16 @@ class RunSession:
         Errors: `NodeError` and its subclasses only; nothing is left under the task's key then.
         """
         names = self._public_names(task)
+        with self._lock:
+            self._users += 1
         try:
-            return self._execute(task, log, stop)
+            return self._execute(task, log, stop, names)
         except NodeError:
             raise
         except BrokoliError as error:
             raise NodeError(error.message) from error
         except duckdb.InterruptException as error:
             raise stop.reason or NodeCancelled() from error
-        except ArtifactMissing as error:
-            raise NodeError(f"The output of {names.called(str(error.args[0]))} is gone from the artifact store; run that node again.") from error
         except duckdb.Error as error:
             raise faults.of_duckdb(error, names) from error
         except OSError as error:
@@ -166,41 +169,42 @@ class RunSession:
         except Exception as error:  # the node boundary: whatever a node type gets wrong fails the node, not the worker
             _log.exception("node type failed unexpectedly", node_type=task.node.type, node_id=task.node.id)
             raise NodeError(f"The node type '{task.node.type}' failed unexpectedly ({type(error).__name__}); the server's log says more.") from error
+        finally:
+            self._leave()
 
     def close(self) -> None:
-        with self._lock:
-            if self._sandbox is not None:
-                self._sandbox.close()
-                self._sandbox = None
-            if self._spill is not None:
-                shutil.rmtree(self._spill, ignore_errors=True)
+        """End the session. A node that is still ending (it was told to stop) keeps the sandbox until it has."""
+        self._leave()
 
-    def _execute(self, task: NodeTask, log: NodeLogger, stop: Stop) -> NodeResult:
+    def _execute(self, task: NodeTask, log: NodeLogger, stop: Stop, names: faults.PublicNames) -> NodeResult:
         node_type, config = self._engine.prepare(task.node, task.run)
         stop.check()
-        with self._connection(trusted=node_type.trusted) as connection, self._engine.watchdog.watch(stop, connection.interrupt):
-            scratch = self._engine.scratch()
-            try:
-                context = NodeContext(
-                    node=task.node,
-                    config=config,
-                    inputs=self._attach(connection, task.inputs),
-                    connection=connection,
-                    files=self._engine.folders,
-                    log=log,
-                    stop=stop,
-                    run=task.run,
-                    scratch=scratch,
-                )
-                return self._finish(task, context, node_type.run(context), trusted=node_type.trusted)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+        with ExitStack() as cleanup:
+            sandbox = None if node_type.trusted else self._own_sandbox()
+            connection = cleanup.enter_context(closing(sandbox.cursor() if sandbox else self._engine.trusted_cursor()))
+            files = self._reachable(task.inputs, sandbox, cleanup)
+            names.add({str(path): names.called(source.artifact) for path, source in zip(files, task.inputs, strict=True)})
+            cleanup.enter_context(self._engine.watchdog.watch(stop, connection.interrupt))
+            context = NodeContext(
+                node=task.node,
+                config=config,
+                inputs=_views(connection, task.inputs, files),
+                connection=connection,
+                files=self._engine.folders,
+                log=log,
+                stop=stop,
+                run=task.run,
+                scratch=lambda: self._scratch(cleanup),
+            )
+            return self._finish(task, context, node_type.run(context), sandbox)
 
-    def _finish(self, task: NodeTask, context: NodeContext, result: object, *, trusted: bool) -> NodeResult:
+    def _finish(self, task: NodeTask, context: NodeContext, result: object, sandbox: Sandbox | None) -> NodeResult:
         match result:
             case Query():
                 context.stop.check()
-                facts = output.write(self._engine.store, context.connection, result, task.artifact, context.stop, narrow=not trusted)
+                # What runs in a sandbox can look at nothing while it writes but its own folder.
+                draft = self._engine.store.draft(task.artifact, sandbox.folder if sandbox else None)
+                facts = output.write(draft, context.connection, result, task.artifact, context.stop, narrow=sandbox is not None)
                 if result.after is not None:
                     result.after(facts.row_count)
                 return NodeResult(facts.row_count, output=facts)
@@ -211,38 +215,47 @@ class RunSession:
                 return NodeResult(row_count, reuses=task.inputs[0].node_id if task.inputs else None)
         raise NodeError(f"The node type '{task.node.type}' returned {type(result).__name__}, which is no result.")
 
-    @contextmanager
-    def _connection(self, *, trusted: bool) -> Iterator[DuckDBPyConnection]:
-        """A connection of the node's own; what it made there (views) goes with it."""
-        connection = self._engine.trusted_cursor() if trusted else self._sandbox_cursor()
-        try:
-            yield connection
-        finally:
-            connection.close()
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._sandbox is not None:
+                self._engine.sandboxes.release(self._sandbox)
+                self._sandbox = None
 
-    def _sandbox_cursor(self) -> DuckDBPyConnection:
+    def _own_sandbox(self) -> Sandbox:
+        """The run's sandbox, taken from the pool by its first node that needs one."""
         with self._lock:
             if self._sandbox is None:
-                self._spill = self._spill or self._engine.scratch()
-                self._sandbox = duckdb_instances.sandbox(self._engine.limits, self._spill, self._readable)
-            return self._sandbox.cursor()
+                self._sandbox = self._engine.sandboxes.acquire()
+            return self._sandbox
 
-    def _attach(self, connection: DuckDBPyConnection, artifacts: Sequence[InputArtifact]) -> tuple[Input, ...]:
-        """A temporary view for each input: `input`, `input_2`, …"""
-        inputs = []
-        for number, source in enumerate(artifacts, start=1):
-            view = "input" if number == 1 else f"input_{number}"
-            self._engine.store.size(source.artifact)  # a missing file is our error, with the node's name
-            path = self._engine.store.path(source.artifact)
-            connection.execute(f"CREATE TEMP VIEW {quote(view)} AS SELECT * FROM {relation(path)}")  # noqa: S608 - our own path
-            inputs.append(Input(source.node_id, source.name, view, source.schema, source.row_count))
-        return tuple(inputs)
+    def _reachable(self, inputs: Sequence[InputArtifact], sandbox: Sandbox | None, cleanup: ExitStack) -> list[Path]:
+        """The inputs' files where the node's connection can read them. Errors: `NodeError` when one is gone."""
+        for source in inputs:
+            if not self._engine.store.exists(source.artifact):
+                raise NodeError(f"The output of node '{source.name}' is gone from the artifact store; run that node again.")
+        paths = [self._engine.store.path(source.artifact) for source in inputs]
+        return cleanup.enter_context(sandbox.linked(*paths)) if sandbox else paths
+
+    def _scratch(self, cleanup: ExitStack) -> Path:
+        folder = self._engine.workspace.folder()
+        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def _public_names(self, task: NodeTask) -> faults.PublicNames:
-        store = self._engine.store
-        names = {source.artifact: f"node '{source.name}'" for source in task.inputs}
-        names |= {str(store.path(source.artifact)): f"the output of node '{source.name}'" for source in task.inputs}
-        return faults.PublicNames(names, (str(store.root), *(str(root) for root in self._engine.folders.roots)))
+        names = {source.artifact: f"the output of node '{source.name}'" for source in task.inputs}
+        roots = (str(self._engine.store.root), *(str(root) for root in self._engine.folders.roots))
+        return faults.PublicNames(names, roots)
+
+
+def _views(connection: DuckDBPyConnection, sources: Sequence[InputArtifact], files: Sequence[Path]) -> tuple[Input, ...]:
+    """A temporary view for each input: `input`, `input_2`, …"""
+    inputs = []
+    for number, (source, path) in enumerate(zip(sources, files, strict=True), start=1):
+        view = "input" if number == 1 else f"input_{number}"
+        connection.execute(f"CREATE TEMP VIEW {quote(view)} AS SELECT * FROM {relation(path)}")  # noqa: S608 - our own path
+        inputs.append(Input(source.node_id, source.name, view, source.schema, source.row_count))
+    return tuple(inputs)
 
 
 def schema_of(columns: Sequence[dict[str, Any]]) -> Schema:

@@ -117,8 +117,7 @@ class Execution:
         fresh = self._load()
         if not fresh:
             self._commit(self._reuse)
-        also_readable = {output.artifact.split("/", 1)[0] for output in self._outputs.values()}
-        with self.resources.engine.open_run(str(self.lease.run_id), also_readable) as session:
+        with self.resources.engine.open_run(str(self.lease.run_id)) as session:
             try:
                 return self._walk(session)
             finally:

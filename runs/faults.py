@@ -30,8 +30,11 @@ OUT_OF_MEMORY = (
 class PublicNames:
     """What people call the things that errors name by their path on the host: `names` by path; below `roots` only the last part is told."""
 
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     roots: tuple[str, ...] = ()
+
+    def add(self, names: Mapping[str, str]) -> None:
+        self.names.update(names)
 
     def called(self, path: str) -> str:
         """The name of one path or key, "a file" when it has none."""

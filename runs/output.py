@@ -1,6 +1,8 @@
 """Writes what a node returned to an artifact, and says what was written."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -8,9 +10,9 @@ from duckdb import DuckDBPyConnection
 
 from brokoli_site.common.errors import NodeError
 from pipelines.expressions import literal, quote
-from pipelines.nodes.base import Query, Stop
+from pipelines.nodes.base import NOT_FOR_NODES, Query, Stop
 from runs import preview, profile
-from runs.artifacts import ArtifactStore, relation
+from runs.artifacts import relation
 
 # Measured (docs/performance.md): Parquet's second version writes a fifth faster than the first and reads a third faster;
 # Snappy costs next to nothing. `USE_TMP_FILE false`: the draft is our own business, and the sandbox may not rename.
@@ -31,20 +33,21 @@ class OutputFacts:
     profile: dict[str, Any]
 
 
-def write(store: ArtifactStore, connection: DuckDBPyConnection, query: Query, key: str, stop: Stop, *, narrow: bool) -> OutputFacts:
-    """Run `query`, keep its rows as the artifact `key`, and measure them. `narrow`: look for 128-bit integers first.
+def write(target: AbstractContextManager[Path], connection: DuckDBPyConnection, query: Query, key: str, stop: Stop, *, narrow: bool) -> OutputFacts:
+    """Run `query`, keep its rows as the artifact `key` (whose draft `target` is), and measure them. `narrow`: look for 128-bit integers first.
 
     Errors: `duckdb.Error`, `OSError`, the stop's reason.
     """
-    with store.draft(key) as draft:
+    with target as draft:
         reported = _copy_or_recover(connection, query, str(draft), narrow=narrow)
         stop.check()
         row_count, byte_count, statistics = int(reported["count"]), int(reported["file_size_bytes"]), reported["column_statistics"]
         source = relation(draft)
         types = preview.types_of(connection, source)
         known = profile.statistics(statistics, [name for name, _ in types], row_count)
-        shown = preview.read(connection, source, types, row_count)
-        measured = profile.measure(connection, source, types, row_count, known, shown)
+        sample = preview.sample(connection, source, types)
+        shown = sample.shown(row_count)
+        measured = profile.measure(connection, source, row_count, known, sample, shown)
         stop.check()
     schema = [{"name": name, "type": str(kind)} for name, kind in types]
     return OutputFacts(key, row_count, byte_count, schema, shown, measured)
@@ -54,7 +57,7 @@ def _copy_or_recover(connection: DuckDBPyConnection, query: Query, path: str, *,
     while True:
         try:
             return _copy(connection, query, path, narrow=narrow)
-        except duckdb.InterruptException:
+        except NOT_FOR_NODES:
             raise
         except duckdb.Error as error:
             if query.recover is None:

@@ -7,6 +7,7 @@ binary base64; lists, structs and maps stay what they are, with the same rules i
 import base64
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -26,21 +27,42 @@ _PLAIN = frozenset({"boolean", "tinyint", "smallint", "integer", "utinyint", "us
 _NESTED = frozenset({"list", "array", "struct", "map", "union"})
 
 
-def read(connection: DuckDBPyConnection, source: str, types: Sequence[tuple[str, DuckDBPyType]], row_count: int) -> dict[str, Any]:
-    """`{columns: [names], rows: [[values in column order]], row_count, truncated}` of the relation `source` (SQL).
-
-    Errors: `duckdb.Error`.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The first rows of a relation as Python has them. Texts are cut one character after `limit`; a nested cell is
+    `{text, value}`, one of which is None: `text` where the value was too long to show.
     """
+
+    types: Sequence[tuple[str, DuckDBPyType]]
+    rows: Sequence[tuple[Any, ...]]
+    limit: int
+
+    def shown(self, row_count: int) -> dict[str, Any]:
+        """`{columns: [names], rows: [[values in column order]], row_count, truncated}`, safe for JSON. `row_count`: of the relation."""
+        converters = [_cell(kind, self.limit) for _, kind in self.types]
+        return {
+            "columns": [name for name, _ in self.types],
+            "rows": [[convert(value) for convert, value in zip(converters, row, strict=True)] for row in self.rows],
+            "row_count": row_count,
+            "truncated": row_count > len(self.rows),
+        }
+
+    def is_whole(self, row_count: int) -> bool:
+        """Whether nothing is missing: every row is there, and no cell was cut."""
+        return row_count == len(self.rows) and not any(self._was_cut(cell) for row in self.rows for cell in row)
+
+    def _was_cut(self, cell: Any) -> bool:
+        if isinstance(cell, str | bytes):
+            return len(cell) > self.limit
+        return isinstance(cell, dict) and cell["text"] is not None
+
+
+def sample(connection: DuckDBPyConnection, source: str, types: Sequence[tuple[str, DuckDBPyType]]) -> Sample:
+    """The first `ROWS` rows of the relation `source` (SQL). Errors: `duckdb.Error`."""
     limit = max(_LEAST_CELL, min(_MOST_CELL, _BUDGET // (len(types) * ROWS)))
-    shown = ", ".join(_expression(quote(name), kind, limit) for name, kind in types)
-    rows = connection.execute(f"SELECT {shown} FROM (SELECT * FROM {source} LIMIT {ROWS})").fetchall()  # noqa: S608 - quoted identifiers
-    converters = [_cell(kind, limit) for _, kind in types]
-    return {
-        "columns": [name for name, _ in types],
-        "rows": [[convert(value) for convert, value in zip(converters, row, strict=True)] for row in rows],
-        "row_count": row_count,
-        "truncated": row_count > len(rows),
-    }
+    items = ", ".join(_expression(quote(name), kind, limit) for name, kind in types)
+    rows = connection.execute(f"SELECT {items} FROM (SELECT * FROM {source} LIMIT {ROWS})").fetchall()  # noqa: S608 - quoted identifiers
+    return Sample(types, rows, limit)
 
 
 def _expression(column: str, kind: DuckDBPyType, limit: int) -> str:
@@ -49,7 +71,7 @@ def _expression(column: str, kind: DuckDBPyType, limit: int) -> str:
     if family == "varchar":
         return f"left({column}, {limit + 1})"
     if family == "blob":
-        return f"{column}[1:{limit}]"
+        return f"{column}[1:{limit + 1}]"
     if family in _NESTED:
         text = f"CAST({column} AS VARCHAR)"
         cut = f"{{'text': left({text}, {limit}), 'value': NULL}}"
@@ -81,6 +103,8 @@ def _cell(kind: DuckDBPyType, limit: int) -> _Converter:
     if kind.id in _NESTED:
         inner = _converter(kind)
         return lambda cell: None if cell is None else (cell["text"] + _MARK if cell["text"] is not None else inner(cell["value"]))
+    if kind.id == "blob":
+        return lambda content: None if content is None else base64.b64encode(content[:limit]).decode("ascii")
     if kind.id == "varchar":
         return lambda text: None if text is None else clean(text if len(text) <= limit else text[:limit] + _MARK)
     return _converter(kind)

@@ -63,7 +63,8 @@ class Watchdog:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait(self._seconds_to_next())
+                if not self._closed:  # else the notification came before this thread waited for it
+                    self._changed.wait(self._seconds_to_next())
                 if self._closed:
                     return
                 for watched in self._watched:

@@ -14,7 +14,7 @@ def sync(path: Path) -> None:
 
 
 def put(draft: Path, final: Path) -> None:
-    """Make `draft` durable and give it the name `final`, replacing what had it. Both are in one folder. Errors: `OSError`."""
+    """Make `draft` durable and give it the name `final` (on the same disk), replacing what had it. Errors: `OSError`."""
     sync(draft)
     draft.rename(final)
     sync(final.parent)

@@ -12,7 +12,7 @@ import duckdb
 
 from brokoli_site.common.errors import NodeError
 from pipelines.expressions import literal
-from pipelines.nodes.base import Column, NodeContext, Stop
+from pipelines.nodes.base import NOT_FOR_NODES, Column, NodeContext, Stop
 from pipelines.nodes.files import exact_pattern
 from pipelines.nodes.writing import Writing
 
@@ -24,7 +24,7 @@ def check_parquet(context: NodeContext, target: Path, columns: Sequence[Column])
     shown = context.config.path
     try:
         rows = context.connection.execute(f"DESCRIBE FROM read_parquet({literal(exact_pattern(target))})").fetchall()
-    except duckdb.InterruptException:
+    except NOT_FOR_NODES:
         raise
     except duckdb.Error as error:
         raise NodeError(f"'{shown}' cannot be appended to: it is not a Parquet file.") from error

@@ -139,7 +139,7 @@ class NodeContext:
     log: NodeLogger
     stop: Stop
     run: RunFacts
-    scratch: Path  # a folder of this node's own, removed afterwards
+    scratch: Callable[[], Path]  # makes a folder of this node's own, which is removed afterwards
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +175,9 @@ class Written:
 
 
 Result = Query | PassThrough | Written
+
+# Complaints of DuckDB that no other query would avoid: they are the engine's to explain.
+NOT_FOR_NODES = (duckdb.InterruptException, duckdb.OutOfMemoryException)
 
 
 @dataclass(frozen=True, slots=True)

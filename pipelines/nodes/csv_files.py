@@ -12,7 +12,7 @@ import duckdb
 
 from brokoli_site.common.errors import NodeError
 from pipelines.expressions import literal
-from pipelines.nodes.base import Column, NodeContext
+from pipelines.nodes.base import NOT_FOR_NODES, Column, NodeContext
 from pipelines.nodes.reading import Declared, SourceFile, at_fault, called, paths, projection, replaced, sentence, shortened, widest
 
 _HEAD = 64 * 1024  # bytes in which the header line is looked for
@@ -97,7 +97,7 @@ class CsvReading:
         options = ", ".join([*self._dialect(), "auto_detect=false", f"columns={{{columns}}}"])
         try:
             context.connection.execute(f"SELECT count(*) FROM read_csv({paths([file])}, {options})").fetchall()  # noqa: S608 - quoted
-        except duckdb.InterruptException:
+        except NOT_FOR_NODES:
             raise
         except duckdb.Error as error:
             raise self._failure(error) from error

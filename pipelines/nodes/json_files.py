@@ -18,7 +18,8 @@ from pipelines.nodes.reading import Declared, SourceFile, at_fault, paths, sente
 Shape = Literal["array", "newline_delimited", "auto"]
 
 _SAMPLE_RECORDS = 20_480
-_RECORD_BYTES, _LARGE_RECORD_BYTES = 16 * 1024**2, 128 * 1024**2
+# DuckDB takes twice as much memory for each thread that reads.
+_RECORD_BYTES, _LARGE_RECORD_BYTES = 16 * 1024**2, 48 * 1024**2
 _CHUNK = 64 * 1024
 _NOT_UTF8 = "not valid UTF-8; set `encoding` to the one that the file has"
 _PLACE = re.compile(r"(?:at byte (\d+) )?in (line|record/value) (\d+)")

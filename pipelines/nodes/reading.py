@@ -11,7 +11,7 @@ import duckdb
 
 from brokoli_site.common.errors import NodeError
 from pipelines.expressions import literal, quote
-from pipelines.nodes.base import Column, NodeContext, Query
+from pipelines.nodes.base import NOT_FOR_NODES, Column, NodeContext, Query
 from pipelines.nodes.files import exact_pattern
 
 _LONGEST_SHOWN = 120
@@ -58,7 +58,7 @@ def query(context: NodeContext, reading: Reading) -> Query:
         try:
             rows = context.connection.execute(f"DESCRIBE SELECT * FROM {reading.relation()}").fetchall()  # noqa: S608 - our own relation
             break
-        except duckdb.InterruptException:
+        except NOT_FOR_NODES:
             raise
         except duckdb.Error as error:
             reading = reading.after(error, context)

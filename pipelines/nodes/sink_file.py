@@ -134,7 +134,7 @@ def _columns(context: NodeContext) -> tuple[Column, ...]:
 
 def _copy(context: NodeContext, writing: Writing, columns: Sequence[Column], source: str, draft: Path, *, header: bool) -> int:
     """Write the relation `source` to `draft`; the number of rows."""
-    plain = context.scratch / "plain" if writing.kind != "parquet" and writing.compression == "gzip" else draft
+    plain = context.scratch() / "plain" if writing.kind != "parquet" and writing.compression == "gzip" else draft
     row = context.connection.execute(writing.copy(columns, source, str(plain), header=header)).fetchone()
     if plain is not draft:
         pack(plain, draft, context.stop)

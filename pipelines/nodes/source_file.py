@@ -185,7 +185,7 @@ def _plain(context: NodeContext, path: Path, shown: str, number: int, kind: str)
     encoding = context.config.encoding if kind != "parquet" else "utf-8"
     if not gzipped and is_utf8(encoding) and not (kind in ("json", "jsonl") and json_files.has_mark(path)):
         return SourceFile(path, shown)
-    target = context.scratch / f"{number}.{kind}"
+    target = context.scratch() / f"{number}.{kind}"
     unpack(path, shown, target, gzipped=gzipped, encoding=encoding, stop=context.stop)
     return SourceFile(target, shown)
 

@@ -43,7 +43,8 @@ def produce() -> Produce:
     def made(run: Run, sql: str) -> NodeOutput:
         store = ArtifactStore(settings.ARTIFACTS)
         with duckdb.connect() as engine:
-            facts = output.write(store, engine, Query(sql), f"{run.id}/first-1.parquet", Stop(), narrow=True)
+            key = f"{run.id}/first-1.parquet"
+            facts = output.write(store.draft(key), engine, Query(sql), key, Stop(), narrow=True)
         node_run(run)
         return NodeOutput.objects.create(
             run=run,
