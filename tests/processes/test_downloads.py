@@ -38,8 +38,9 @@ def web(server: Server) -> psutil.Process:
 
 
 def produce(run: Run, sql: str) -> None:
+    key = f"{run.id}/first-1.parquet"
     with duckdb.connect() as engine:
-        facts = output.write(ArtifactStore(settings.ARTIFACTS), engine, Query(sql), f"{run.id}/first-1.parquet", Stop(), narrow=True)
+        facts = output.write(ArtifactStore(settings.ARTIFACTS).draft(key), engine, Query(sql), key, Stop(), narrow=True)
     node_run(run)
     fields: dict[str, Any] = {name: getattr(facts, name) for name in ("artifact", "row_count", "byte_count", "schema", "preview", "profile")}
     NodeOutput.objects.create(run=run, node_id="first", created_at=run.created_at, **fields)
