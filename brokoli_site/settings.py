@@ -45,7 +45,6 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_PIPELINE_BYTES
 INSTALLED_APPS = [
     "runs",
     "pipelines",
-    "system",
     "daphne",
     "channels",
     "django.contrib.admin",
@@ -54,6 +53,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "system",  # after `auth`, whose admin it replaces
     "django_crontab",
     "django_filters",
     "rest_framework",
