@@ -117,10 +117,10 @@ def small_runs(api: Api, folder: Path, options: Options) -> Figure:
     small.make_ten(folder)
     pipeline = api.post("/api/pipelines", small.three_nodes(_FOLDER))
     for _ in range(3):
-        run_to_success(api, pipeline, 0.005)
+        run_to_success(api, pipeline, 0.01)
     ours, scripts = [], []
     for index in range(options.small_runs):
-        ours.append(timed(lambda: run_to_success(api, pipeline, 0.005)))
+        ours.append(timed(lambda: run_to_success(api, pipeline, 0.01)))
         if index % 5 == 0:
             scripts.append(timed(lambda: script("bench.small", str(folder))))
     median = statistics.median(ours)
@@ -147,7 +147,7 @@ def burst(api: Api, folder: Path, options: Options) -> Figure:
     while api.get(f"{listing}&status=success")["total"] < before + options.burst:
         if api.get(f"{listing}&status=failed")["total"]:
             raise ServerError("a run of the burst failed")
-        time.sleep(0.05)
+        time.sleep(0.2)
     rate = options.burst / (time.perf_counter() - start)
     scripts = [timed(lambda: script("bench.small", str(folder))) for _ in range(5)]
     script_rate = 1000 / statistics.median(scripts)

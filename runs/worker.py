@@ -102,7 +102,8 @@ class WorkerProcess:
                 self._pass_on_cancels()
             except _AWAY as error:
                 self._database_away(error)
-            self._wakeup.wait(min(_POLL_SECONDS, max(0.05, self._drain_until - time.monotonic())))
+            may_claim = not draining and len(self._executing) < self.options.concurrency
+            self._wakeup.wait(min(_POLL_SECONDS, max(0.05, self._drain_until - time.monotonic())), for_runs=may_claim)
 
     def _claim(self, pool: ThreadPoolExecutor, resources: Resources) -> None:
         free = self.options.concurrency - len(self._executing)

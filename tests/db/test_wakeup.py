@@ -1,0 +1,61 @@
+"""What wakes a sleeping worker, and what does not."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from django.utils import timezone
+
+from runs import triggers
+from runs.models import Run
+from runs.wakeup import Wakeup
+from tests.factories import accept_run, claim_one, register_worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LONG = 30.0  # seconds that no wait of a worker that is woken takes
+
+
+@pytest.fixture
+def wakeup() -> Iterator[Wakeup]:
+    with Wakeup() as found:
+        found.wait(0)  # it has looked at the database once
+        yield found
+
+
+def slept(wakeup: Wakeup, seconds: float, *, for_runs: bool = True) -> float:
+    start = time.monotonic()
+    wakeup.wait(seconds, for_runs=for_runs)
+    return time.monotonic() - start
+
+
+def test_a_run_that_waits_for_a_worker_wakes(wakeup: Wakeup) -> None:
+    accept_run()
+
+    assert slept(wakeup, LONG) < LONG
+
+
+def test_its_own_thread_or_signal_wakes(wakeup: Wakeup) -> None:
+    wakeup.wake()
+
+    assert slept(wakeup, LONG) < LONG
+
+
+def test_a_cancel_wakes_even_a_worker_that_has_no_place_for_a_run(wakeup: Wakeup) -> None:
+    run = accept_run()
+    claim_one(register_worker())
+    wakeup.wait(0)
+
+    triggers.cancel(run.id)
+
+    assert slept(wakeup, LONG, for_runs=False) < LONG
+
+
+def test_what_other_commits_say_does_not_wake(wakeup: Wakeup) -> None:
+    run = accept_run()
+    claim_one(register_worker())
+    wakeup.wait(0)
+
+    Run.objects.filter(id=run.id).update(started_at=timezone.now())
+
+    assert slept(wakeup, 0.2) >= 0.2
