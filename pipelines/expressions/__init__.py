@@ -3,7 +3,7 @@
 `docs/expressions.md` describes the language; `parser.py` says how a text is checked.
 """
 
-from pipelines.expressions.binding import BindingProblem, canonical_type, describe, stored, type_named
+from pipelines.expressions.binding import BindingProblem, canonical_type, converts, describe, stored, type_named
 from pipelines.expressions.errors import ExpressionError
 from pipelines.expressions.queries import ParsedQuery, parse_queries_ahead, parse_query
 from pipelines.expressions.quoting import literal, quote
@@ -15,6 +15,7 @@ __all__ = [
     "ParsedQuery",
     "Scalar",
     "canonical_type",
+    "converts",
     "describe",
     "literal",
     "parse_ahead",

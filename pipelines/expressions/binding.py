@@ -9,7 +9,7 @@ from pipelines.expressions import parser
 from pipelines.expressions.checking import Refused
 from pipelines.expressions.errors import ExpressionError
 from pipelines.expressions.parser import SyntaxProblem, Tree
-from pipelines.expressions.quoting import quote
+from pipelines.expressions.quoting import literal, quote
 from pipelines.nodes.base import Column, Schema
 
 # Words that people use for types, as the type that holds what they mean: a whole number may be large, a float is double.
@@ -82,6 +82,16 @@ def _sentence(message: str) -> str:
     lines = [line.strip() for line in message.splitlines()]
     sentence = " ".join(line for line in lines if line and not line.startswith("LINE "))
     return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
+
+
+def converts(value: object, type_name: str) -> bool:
+    """Whether `value` (a text, a number, true or false) can be of that type. Errors: `ExpressionError` for what is no type."""
+    with parser.cursor() as connection:
+        try:
+            connection.execute(f"SELECT CAST({literal(value)} AS {canonical_type(type_name)})").fetchall()
+        except duckdb.ConversionException:
+            return False
+    return True
 
 
 def type_named(text: str) -> str:

@@ -1,6 +1,9 @@
 """What is wrong with an expression, and where in its text."""
 
 from brokoli_site.common.errors import NodeError
+from pipelines.spec import shortened
+
+_LONGEST = 1000  # it may quote what a user wrote
 
 
 class ExpressionError(NodeError):
@@ -9,7 +12,7 @@ class ExpressionError(NodeError):
     code = "invalid_expression"
 
     def __init__(self, message: str | None = None, line: int = 1, column: int = 1) -> None:
-        super().__init__(message and message[0].upper() + message[1:])
+        super().__init__(message and shortened(message[0].upper() + message[1:], _LONGEST))
         self.line = line  # from 1, within the text that the user wrote
         self.column = column  # from 1, in characters
 

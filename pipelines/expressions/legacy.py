@@ -17,7 +17,7 @@ _OPERATOR_OF = {word: operator for operator, word in INFIX_OPERATORS.items()}
 
 _TOKEN = re.compile(
     r"""
-      (?P<skip> '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
+      (?P<skip> '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?(?:\*/|\Z) | \$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z) )
     | (?P<infix> (?<![\w.]) (?:(?P<negated>not)\s+)? (?P<word>contains|starts_with|ends_with) (?![\w(.:]) (?!\s*\() )
     | (?P<and> && )
     | (?P<date> (?<=[=<>\s]) \d{4}-\d{2}-\d{2} (?![\w'.:-]) )

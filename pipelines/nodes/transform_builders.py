@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipelines.expressions import ExpressionError, kinds, literal, parse_ahead, quote, type_named
+from pipelines.expressions import ExpressionError, converts, kinds, literal, parse_ahead, quote, type_named
 from pipelines.nodes import transform_functions as functions
 from pipelines.nodes import transform_rules as rules
 from pipelines.nodes import transform_strings
@@ -282,8 +282,13 @@ def _fill_null(plan: Plan, rule: rules.FillNull) -> None:
         _keep(plan, rule)
         return
     column = plan.typed(column)
-    value = literal(None if plan.is_open(rule.value) else rule.value)
+    given = None if plan.is_open(rule.value) else rule.value
+    value = literal(given)
     if column.type:
+        if not converts(given, column.type):
+            plan.problem(
+                "value", f"The column '{column.name}' is {column.type}, and {given!r} is none. Cast the column first, or take another value."
+            )
         value = f"CAST({value} AS {column.type})"
     _replace_column(plan, rule.type, column, f"coalesce({quote(column.name)}, {value})", column.type)
 

@@ -12,12 +12,14 @@ from typing import Literal
 # ruff: noqa: S608 - all that goes into the statement was written by `quote`, `literal` or the expression checker
 from pipelines.expressions import BindingProblem, ExpressionError, Scalar, describe, parse_scalar, quote
 from pipelines.nodes.base import Column, Schema
-from pipelines.nodes.columns import find, unknown_column
+from pipelines.nodes.columns import unknown_column
 from pipelines.references import References
 from pipelines.references import find as find_references
 from pipelines.spec import Problem
 
 INPUT = "input"
+# Looking for a name that is close takes its time in wide data; nobody reads that much advice.
+_PROBLEMS_WITH_ADVICE = 20
 # Where a person would look for what is wrong with a rule as a whole.
 _MAIN_KEYS = {"add_column": "expression", "filter_rows": "condition", "apply_function": "function", "fill_null": "value", "cast": "to"}
 
@@ -50,46 +52,76 @@ class Plan:
     _text: str = ""
     _is_open_ended: bool = False  # a column's name is a reference: from here on, columns are known only in a run
 
+    _described: tuple[int, Schema] = (0, ())  # after so many rules, the columns were these
+    _indexed: list[Column] | None = None
+    _index: dict[str, Column] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
         self.columns = None if self.input is None else list(self.input)
+        self._described = (0, self.input or ())
 
     # The statement
 
     @property
     def sql(self) -> str:
-        return self.prefix(len(self.steps))
+        return self._between(0, len(self.steps))
 
-    def prefix(self, count: int, what: str = "*") -> str:
-        """The statement of the first `count` rules."""
-        if count == 0:
-            return f"SELECT {what} FROM {quote(INPUT)}"
-        return f"{self.chain(count)} SELECT {what} FROM {step(count)}"
-
-    def chain(self, count: int) -> str:
-        return "WITH " + ", ".join(f"{step(number)} AS ({sql})" for number, sql in enumerate(self.steps[:count], start=1))
+    def chain(self, count: int, first: int = 0) -> str:
+        """The WITH clause of the rules after `first`, up to `count`."""
+        named = enumerate(self.steps[first:count], start=first + 1)
+        return "WITH " + ", ".join(f"{quote(_table(number))} AS ({sql})" for number, sql in named)
 
     def count_after(self, count: int) -> str:
         """A query, for use behind `chain`, of how many rows there are after the first `count` rules."""
-        return f"SELECT count(*) FROM {step(count)}"
+        return f"SELECT count(*) FROM {quote(_table(count))}"
+
+    def _between(self, first: int, count: int) -> str:
+        return (self.chain(count, first) + " " if count > first else "") + f"SELECT * FROM {quote(_table(count))}"
+
+    @property
+    def source(self) -> str:
+        """The table that the current rule reads."""
+        return quote(_table(len(self.steps)))
+
+    # What DuckDB says of it
 
     def bind(self) -> Schema | None:
         """The output's columns, as DuckDB sees them. What DuckDB objects to becomes a problem of the rule at fault, and the answer None."""
         if not self.input or self.columns is None or self.problems:
             return None
         try:
-            return describe(self.sql, {INPUT: self.input})
+            return self._describe(len(self.steps))
         except BindingProblem as problem:
             self.problems.append(Problem(problem.message, field=self.effects[self._first_that_fails()].field))
             return None
 
+    def _describe(self, count: int) -> Schema:
+        """The columns after `count` rules, from those of the last rule where they were asked for. Errors: `BindingProblem`."""
+        first, schema = self._described
+        if count > first:
+            schema = describe(self._between(first, count), {_table(first): schema})
+            self._described = (count, schema)
+        return schema
+
     def _first_that_fails(self) -> int:
-        assert self.input is not None
-        for count in range(1, len(self.steps)):
+        for count in range(self._described[0] + 1, len(self.steps)):
             try:
-                describe(self.prefix(count), {INPUT: self.input})
+                self._describe(count)
             except BindingProblem:
                 return count - 1
         return len(self.steps) - 1
+
+    def _learn_types(self, text: str | None) -> None:
+        """Ask DuckDB for the types of computed columns, when an expression reads one: what it means may depend on them."""
+        if not self.input or self.columns is None or self.problems:
+            return
+        unknown = {column.name for column in self.columns if not column.type}
+        try:
+            if text is not None and not unknown & parse_scalar(text, self.columns, self.references).columns:
+                return
+            self.columns = list(self._describe(len(self.steps)))
+        except (ExpressionError, BindingProblem):
+            return  # it is reported where it is asked for
 
     # Rules
 
@@ -105,11 +137,6 @@ class Plan:
         key = "expression" if self._text else _MAIN_KEYS.get(rule_type, "")
         path = f"{self._path}.{key}" if key else self._path
         self.effects.append(Effect(len(self.steps), rule_type, columns, changes_rows, is_light, path))
-
-    @property
-    def source(self) -> str:
-        """The table that the current rule reads."""
-        return step(len(self.steps)) if self.steps else quote(INPUT)
 
     # Looking things up
 
@@ -135,10 +162,19 @@ class Plan:
             self._is_open_ended = True
         if self.columns is None or self._is_open_ended:
             return Column(name, "")
-        found = find(tuple(self.columns), name)
+        found = self._find(name)
         if found is None:
-            self.problem(key, unknown_column(name, tuple(self.columns)))
+            few = len(self.problems) < _PROBLEMS_WITH_ADVICE
+            self.problem(key, unknown_column(name, tuple(self.columns)) if few else f"There is no column '{name}'.")
         return found
+
+    def _find(self, name: str) -> Column | None:
+        """As `columns.find`, for many lookups in wide data."""
+        if self._indexed is not self.columns:
+            self._indexed = self.columns
+            columns = self.columns or []
+            self._index = {column.name.casefold(): column for column in reversed(columns)} | {column.name: column for column in columns}
+        return self._index.get(name) or self._index.get(name.casefold())
 
     def all_columns(self, names: Sequence[str], key: str) -> list[Column]:
         return [column for name in names if (column := self.column(name, key)) is not None]
@@ -169,20 +205,9 @@ class Plan:
         if column.type or self.columns is None:
             return column
         self._learn_types(None)
-        return find(tuple(self.columns), column.name) or column
-
-    def _learn_types(self, text: str | None) -> None:
-        """Ask DuckDB for the types of computed columns, when an expression reads one: what it means may depend on them."""
-        if self.input is None or self.columns is None or self.problems:
-            return
-        unknown = {column.name for column in self.columns if not column.type}
-        try:
-            if text is not None and not unknown & parse_scalar(text, self.columns, self.references).columns:
-                return
-            self.columns = list(describe(self.sql, {INPUT: self.input}))
-        except (ExpressionError, BindingProblem):
-            return  # it is reported where it is asked for
+        return self._find(column.name) or column
 
 
-def step(number: int) -> str:
-    return quote(f"brokoli_rule_{number}")
+def _table(number: int) -> str:
+    """What the rows after that many rules are called."""
+    return f"brokoli_rule_{number}" if number else INPUT

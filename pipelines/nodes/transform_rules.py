@@ -12,7 +12,8 @@ from pipelines.references import find
 
 Scalar = str | int | float | bool | None
 
-AGGREGATES = ("sum", "count", "avg", "min", "max", "median", "stddev", "first", "last", "count_distinct")
+_MOST_NAMES = 5_000  # of columns, and of values to replace
+
 _AGGREGATE_ALIASES = {"mean": "avg", "average": "avg", "std": "stddev", "distinct": "count_distinct", "nunique": "count_distinct"}
 
 
@@ -62,7 +63,7 @@ class RenameColumns(Rule):
     """Give columns new names."""
 
     type: Literal["rename_columns"] = "rename_columns"
-    mapping: dict[ColumnName, ColumnName] = Field(min_length=1, description="New name by old name.")
+    mapping: dict[ColumnName, ColumnName] = Field(min_length=1, max_length=_MOST_NAMES, description="New name by old name.")
 
 
 class AddColumn(Rule):
@@ -86,7 +87,7 @@ class DropNull(Rule):
     """Drop the rows that have a null in one of the columns (without columns: in any)."""
 
     type: Literal["drop_null"] = "drop_null"
-    columns: ColumnNames = Field(default=(), description="The columns to look at; none means all.")
+    columns: ColumnNames = Field(default=(), max_length=_MOST_NAMES, description="The columns to look at; none means all.")
 
 
 class ApplyFunction(Rule):
@@ -103,21 +104,21 @@ class ReplaceValues(Rule):
 
     type: Literal["replace_values"] = "replace_values"
     column: ColumnName = Field(description="The column.")
-    mapping: dict[str, Scalar] = Field(min_length=1, description="New value by old value.")
+    mapping: dict[str, Scalar] = Field(min_length=1, max_length=_MOST_NAMES, description="New value by old value.")
 
 
 class DropColumns(Rule):
     """Leave out columns."""
 
     type: Literal["drop_columns"] = "drop_columns"
-    columns: ColumnNames = Field(min_length=1, description="The columns to leave out.")
+    columns: ColumnNames = Field(min_length=1, max_length=_MOST_NAMES, description="The columns to leave out.")
 
 
 class Sort(Rule):
     """Sort rows; rows that are equal keep their order. Nulls come last."""
 
     type: Literal["sort"] = "sort"
-    columns: ColumnNames = Field(min_length=1, description="The columns to sort by, the most important first.")
+    columns: ColumnNames = Field(min_length=1, max_length=_MOST_NAMES, description="The columns to sort by, the most important first.")
     ascending: bool | tuple[bool, ...] = Field(default=True, description="Smallest first; a list says it for each column.")
 
     @model_validator(mode="after")
@@ -131,7 +132,7 @@ class Deduplicate(Rule):
     """Keep the first of the rows that are equal in the columns (without columns: in all of them)."""
 
     type: Literal["deduplicate"] = "deduplicate"
-    columns: ColumnNames = Field(default=(), description="The columns to compare; none means whole rows.")
+    columns: ColumnNames = Field(default=(), max_length=_MOST_NAMES, description="The columns to compare; none means whole rows.")
 
 
 class AggregateField(BaseModel):
@@ -170,8 +171,8 @@ class Aggregate(Rule):
     """One row for each group, with the groups in ascending order."""
 
     type: Literal["aggregate"] = "aggregate"
-    group_by: ColumnNames = Field(default=(), description="The columns that make a group; none means one group of all rows.")
-    agg_fields: tuple[AggregateField, ...] = Field(default=(), description="What to compute for each group.")
+    group_by: ColumnNames = Field(default=(), max_length=_MOST_NAMES, description="The columns that make a group; none means one group of all rows.")
+    agg_fields: tuple[AggregateField, ...] = Field(default=(), max_length=_MOST_NAMES, description="What to compute for each group.")
 
     @model_validator(mode="after")
     def _has_a_result(self) -> "Aggregate":
@@ -203,7 +204,7 @@ class Select(Rule):
     """Keep these columns, in this order."""
 
     type: Literal["select"] = "select"
-    columns: ColumnNames = Field(min_length=1, description="The columns to keep.")
+    columns: ColumnNames = Field(min_length=1, max_length=_MOST_NAMES, description="The columns to keep.")
 
 
 class Limit(Rule):

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from pipelines.expressions import ExpressionError
+from pipelines.expressions.source import Source
 from pipelines.nodes.transform_rules import MODELS, TYPE_ALIASES, Rule, Scalar, normalise, read
+from pipelines.spec import shortened
 
-_CALL = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*\((?P<arguments>.*)\)\s*;?\s*$", re.DOTALL)
-_KEYWORD = re.compile(r"\s*(?:filter|where)\s+(?P<condition>.*)$", re.DOTALL | re.IGNORECASE)
-_ASSIGNMENT = re.compile(r"""\s*(?P<name>[^\W\d]\w*|"[^"]+")\s*=(?!=)\s*(?P<expression>.+)$""", re.DOTALL)
+_CALL = re.compile(r"(?P<name>[A-Za-z_]\w*)\s*\((?P<arguments>.*)\)", re.DOTALL)
+_KEYWORD = re.compile(r"(?:filter|where)\s+(?P<condition>\S.*)", re.DOTALL | re.IGNORECASE)
+_ASSIGNMENT = re.compile(r"""(?P<name>[^\W\d]\w*|"[^"]+")\s*=(?!=)\s*(?P<expression>\S.*)""", re.DOTALL)
 _PIECE = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[(\[{]|[)\]}]|,|.""", re.DOTALL)
 _FUNCTIONS_OF_A_COLUMN = frozenset({"lower", "upper", "trim", "title", "abs", "round", "length"})
 
@@ -57,17 +59,22 @@ class Written:
 
 def parse(text: str) -> Written:
     """Errors: `ExpressionError`."""
-    keyword = _KEYWORD.match(text)
-    if keyword and not _CALL.match(text):
-        return _rule({"type": "filter_rows", "condition": keyword["condition"]}, keyword.start("condition"))
-    call = _CALL.match(text)
+    Source.of(text)  # is it a text of reasonable length?
+    written = text.rstrip().removesuffix(";").rstrip()
+    start = len(written) - len(written.lstrip())
+    call, keyword, assignment = (pattern.fullmatch(written, start) for pattern in (_CALL, _KEYWORD, _ASSIGNMENT))
     if call and _is_one_call(call["arguments"]):
-        return _of_call(call["name"].lower(), _arguments(call["arguments"], call.start("arguments")), text)
-    assignment = _ASSIGNMENT.match(text)
+        return _of_call(call["name"].lower(), _arguments(call["arguments"], call.start("arguments")), written)
+    if keyword:
+        return _rule({"type": "filter_rows", "condition": keyword["condition"]}, keyword.start("condition"))
     if assignment:
         name = assignment["name"].strip('"')
         return _rule({"type": "add_column", "name": name, "expression": assignment["expression"]}, assignment.start("expression"))
-    raise ExpressionError(f"{text!r} is no rule; rules as texts are {FORMS}")
+    raise _no_rule(text)
+
+
+def _no_rule(text: str) -> ExpressionError:
+    return ExpressionError(f"{shortened(text)!r} is no rule; rules as texts are {FORMS}")
 
 
 def _is_one_call(arguments: str) -> bool:
@@ -107,7 +114,7 @@ def _of_call(name: str, arguments: list[Argument], text: str) -> Written:
         return _rule(rule | ({"digits": arguments[1].value} if len(arguments) > 1 else {}))
     build = _BUILDERS.get(name)
     if build is None:
-        raise ExpressionError(f"{text!r} is no rule; rules as texts are {FORMS}")
+        raise _no_rule(text)
     least, most, _ = build
     if len(arguments) < least or (most is not None and len(arguments) > most):
         expected = str(least) if least == most else f"{least} or more" if most is None else f"{least} to {most}"
@@ -129,7 +136,7 @@ def _names(type_: str) -> Callable[[list[Argument], str], Written]:
 
 def _filter(arguments: list[Argument], text: str) -> Written:
     start = arguments[0].start  # all of it: a condition may hold commas of its own
-    return _rule({"type": "filter_rows", "condition": text[start : text.rstrip().rstrip(";").rstrip().rindex(")")]}, start)
+    return _rule({"type": "filter_rows", "condition": text[start:-1]}, start)
 
 
 def _rename(arguments: list[Argument], _text: str) -> Written:
@@ -140,18 +147,18 @@ def _rename(arguments: list[Argument], _text: str) -> Written:
 
 def _add_column(arguments: list[Argument], text: str) -> Written:
     start = arguments[1].start
-    end = text.rstrip().rstrip(";").rstrip().rindex(")")
-    return _rule({"type": "add_column", "name": arguments[0].name, "expression": text[start:end]}, start)
+    return _rule({"type": "add_column", "name": arguments[0].name, "expression": text[start:-1]}, start)
 
 
 def _sort(arguments: list[Argument], _text: str) -> Written:
     """`sort(a)`, `sort(a desc, b)`, `sort(-a)`."""
     columns, ascending = [], []
     for argument in arguments:
-        match = re.fullmatch(r"(?P<minus>-)?(?P<name>.*?)(?:\s+(?P<direction>asc|desc))?", argument.text, re.IGNORECASE | re.DOTALL)
-        assert match is not None  # every part is optional
-        columns.append(Argument(match["name"], 0).name)
-        ascending.append(not match["minus"] and (match["direction"] or "asc").lower() == "asc")
+        text, direction = argument.text, "asc"
+        if text.lower().endswith((" asc", " desc")):
+            text, direction = text[: text.rindex(" ")].rstrip(), text[text.rindex(" ") + 1 :].lower()
+        columns.append(Argument(text.removeprefix("-"), 0).name)
+        ascending.append(direction == "asc" and not text.startswith("-"))
     return _rule({"type": "sort", "columns": columns, "ascending": ascending})
 
 

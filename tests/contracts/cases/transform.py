@@ -238,6 +238,7 @@ WRONG = [
     Invalid(rules({"type": "filter", "condition": "idd > 3"}), [ORDERS], field="rules.0.condition", words="Unknown column", line=1, column=1),
     Invalid(rules("add_column(x, amoun + 1)"), [ORDERS], field="rules.0.expression", words='did you mean "amount"', line=1, column=15),
     Invalid(rules({"type": "add_column", "name": "x", "expression": "lower(amount)"}), [ORDERS], field="rules.0.expression", words="lower(DECIMAL"),
+    Invalid(rules({"type": "fill_null", "column": "id", "value": "none"}), [ORDERS], field="rules.0.value", words="is INTEGER, and 'none' is none"),
     Invalid(rules({"type": "limit", "n": "${param.n}"}), [ORDERS], field="", words="no parameter n", at_save=False),
     Invalid(rules({"type": "limit", "n": "${param.n}"}), [ORDERS], field="rules.0.n", words="whole number", at_save=False, params={"n": "x"}),
 ]
