@@ -1,0 +1,173 @@
+"""The `curl` lines of Brokoli's original documentation, from "Trigger a run" to "Node profile", as written, against a real server."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+from django.conf import settings
+
+from tests.conftest import StartServer
+from tests.curl import STAND_IN
+from tests.programs import Server, wait_for
+
+TRIGGER = """curl -X POST http://localhost:8080/api/pipelines/{pipeline_id}/run \\
+-H "Content-Type: application/json" \\
+-d '{"params": {"date": "2024-01-15"}}'"""
+GET = "curl http://localhost:8080/api/runs/{run_id}"
+LIST = "curl http://localhost:8080/api/pipelines/{pipeline_id}/runs"
+PAGE = 'curl "http://localhost:8080/api/pipelines/{pipeline_id}/runs?page=1&per_page=20"'
+CANCEL = "curl -X POST http://localhost:8080/api/runs/{run_id}/cancel"
+RESUME = "curl -X POST http://localhost:8080/api/runs/{run_id}/resume"
+LOGS = "curl http://localhost:8080/api/runs/{run_id}/logs"
+EXPORT = "curl http://localhost:8080/api/runs/{run_id}/logs/export"
+PREVIEW = "curl http://localhost:8080/api/runs/{run_id}/nodes/{node_id}/preview"
+PROFILE = "curl http://localhost:8080/api/runs/{run_id}/nodes/{node_id}/profile"
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+Curl = Callable[..., str]
+
+
+@pytest.fixture
+def server(start_server: StartServer) -> Server:
+    return start_server()
+
+
+@pytest.fixture
+def curl(server: Server) -> Curl:
+    """`curl(GET, run_id=…)` is what the line prints, with the server's port and the ids filled in."""
+    program = [shutil.which("curl") or ""] if shutil.which("curl") else [sys.executable, str(STAND_IN)]
+
+    def call(line: str, **ids: str) -> str:
+        for name, value in ids.items():
+            line = line.replace(f"{{{name}}}", value)
+        arguments = shlex.split(line.replace("\\\n", " ").replace("http://localhost:8080", server.url))
+        return subprocess.run([*program, *arguments[1:]], capture_output=True, text=True, check=True, timeout=60).stdout
+
+    return call
+
+
+def create(server: Server, *nodes: dict[str, Any], edges: list[tuple[str, str]]) -> str:
+    document = {"name": "Users", "nodes": nodes, "edges": [{"from": source, "to": target} for source, target in edges]}
+    answer = requests.post(f"{server.url}/api/pipelines", json=document, timeout=30)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def ended(server: Server, curl: Curl, run_id: str) -> dict[str, Any]:
+    def run() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(curl(GET, run_id=run_id))
+        return found if found["status"] in ("success", "failed", "cancelled") else {}
+
+    return wait_for(run, what=f"the run to end; the server says {server.output}")
+
+
+def users(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read users from a file, and keep the paid ones."""
+    source = {"id": "source1", "type": "source_file", "name": "Fetch Users", "config": {"path": path}}
+    transform = {
+        "id": "transform1",
+        "type": "transform",
+        "name": "Keep paid",
+        "config": {"rules": [{"type": "filter", "condition": "status == paid"}]},
+    }
+    return source, transform
+
+
+def write_users(name: str, count: int) -> None:
+    folder = settings.DATA_DIRS[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = "".join(f"{n},{'paid' if n % 5 else 'open'}\n" for n in range(count))
+    (folder / name).write_text(f"id,status\n{rows}")
+
+
+def test_trigger_follow_and_inspect_a_run(server: Server, curl: Curl) -> None:
+    write_users("users.csv", 1500)
+    pipeline_id = create(server, *users("users.csv"), edges=[("source1", "transform1")])
+
+    accepted = json.loads(curl(TRIGGER, pipeline_id=pipeline_id))
+    run_id = accepted["id"]
+    assert accepted == {"id": run_id, "pipeline_id": pipeline_id, "status": "pending"}
+
+    run = ended(server, curl, run_id)
+    assert (run["id"], run["pipeline_id"], run["status"], run["params"]) == (run_id, pipeline_id, "success", {"date": "2024-01-15"})
+    assert all(TIME.fullmatch(run[name]) for name in ("created_at", "started_at", "finished_at"))
+    assert [(node["node_id"], node["status"], node["row_count"]) for node in run["node_runs"]] == [
+        ("source1", "success", 1500),
+        ("transform1", "success", 1200),
+    ]
+    assert all(isinstance(node["duration_ms"], int) and TIME.fullmatch(node["started_at"]) for node in run["node_runs"])
+
+    listed = json.loads(curl(LIST, pipeline_id=pipeline_id))
+    assert [row["id"] for row in listed] == [run_id]
+    page = json.loads(curl(PAGE, pipeline_id=pipeline_id))
+    assert page == {"items": listed, "total": 1, "page": 1, "per_page": 20, "pages": 1}
+
+    log = json.loads(curl(LOGS, run_id=run_id))
+    assert all({"run_id", "node_id", "level", "message", "timestamp", "seq", "attempt"} <= entry.keys() for entry in log)
+    assert {entry["run_id"] for entry in log} == {run_id}
+    messages = [entry["message"] for entry in log if entry["node_id"] == "source1"]
+    assert messages[0] == "Starting node: Fetch Users (source_file)"
+    assert re.fullmatch(r"Node completed: 1500 rows in \S+ \(\d+ rows/sec\)", messages[-1])
+    exported = curl(EXPORT, run_id=run_id).splitlines()
+    assert len(exported) == len(log)
+    assert any("Starting node: Fetch Users (source_file)" in line for line in exported)
+
+    preview = json.loads(curl(PREVIEW, run_id=run_id, node_id="transform1"))
+    assert (preview["columns"], len(preview["rows"]), preview["row_count"]) == (["id", "status"], 50, 1200)
+    assert preview["rows"][0] == {"id": 1, "status": "paid"}
+    profile = json.loads(curl(PROFILE, run_id=run_id, node_id="source1"))
+    assert (profile["profile"]["row_count"], profile["profile"]["column_count"], profile["drift"]) == (1500, 2, None)
+
+    assert json.loads(curl(CANCEL, run_id=run_id))["status"] == 409
+    assert json.loads(curl(RESUME, run_id=run_id))["status"] == 409
+
+
+def test_resume_a_failed_run(server: Server, curl: Curl) -> None:
+    write_users("users.csv", 10)
+    source, transform = users("users.csv")
+    other = {"id": "source2", "type": "source_file", "name": "More", "config": {"path": "more.csv"}}
+    union = {"id": "union1", "type": "union", "name": "Both", "config": {}}
+    pipeline_id = create(server, source, transform, other, union, edges=[("source1", "transform1"), ("transform1", "union1"), ("source2", "union1")])
+
+    failed = ended(server, curl, json.loads(curl(TRIGGER, pipeline_id=pipeline_id))["id"])
+    assert failed["status"] == "failed"
+    assert "more.csv" in failed["error"]
+    before = {node["node_id"]: node["status"] for node in failed["node_runs"]}
+    assert (before["source2"], before["union1"]) == ("failed", "skipped")
+
+    write_users("more.csv", 5)
+    resumed = json.loads(curl(RESUME, run_id=failed["id"]))
+    assert resumed["resumed_from"] == failed["id"] != resumed["id"]
+    run = ended(server, curl, resumed["id"])
+    assert (run["status"], run["params"]) == ("success", {"date": "2024-01-15"})
+    assert {node["node_id"]: node["row_count"] for node in run["node_runs"]} == {"source1": 10, "transform1": 8, "source2": 5, "union1": 13}
+    after = {node["node_id"]: node["status"] for node in run["node_runs"]}
+    assert {name for name, status in after.items() if status == "skipped"} == {name for name, status in before.items() if status == "success"}
+
+
+def test_cancel_a_running_run(server: Server, curl: Curl) -> None:
+    endless = {
+        "id": "endless",
+        "type": "sql",
+        "name": "Endless",
+        "config": {"query": "SELECT sum(a.range * b.range) AS s FROM range(1000000) a, range(1000000) b"},
+    }
+    after = {"id": "after", "type": "sql", "name": "After", "config": {"query": "SELECT * FROM input"}}
+    run_id = json.loads(curl(TRIGGER, pipeline_id=create(server, endless, after, edges=[("endless", "after")])))["id"]
+    wait_for(lambda: json.loads(curl(GET, run_id=run_id))["node_runs"][0]["status"] == "running", what="the node to start")
+
+    asked = json.loads(curl(CANCEL, run_id=run_id))
+    assert (asked["status"], asked["cancel_requested"]) == ("running", True)
+    forced = requests.post(f"{server.url}/api/runs/{run_id}/cancel", json={"force": True}, timeout=30)
+    assert forced.status_code == 202
+
+    run = ended(server, curl, run_id)
+    assert (run["status"], [node["status"] for node in run["node_runs"]]) == ("cancelled", ["cancelled", "cancelled"])
