@@ -56,25 +56,60 @@ _RUN = {
     "cancel_requested": False,
 }
 _RUN_DETAIL = _RUN | {"node_runs": [_NODE_RUN]}
+_CANCELLED = _RUN | {"status": "cancelled", "started_at": None, "queued_ms": None, "duration_ms": None, "node_runs": []}
+_CANCELLING = _RUN_DETAIL | {"status": "running", "finished_at": None, "duration_ms": None, "cancel_requested": True}
 _ACCEPTED = {"id": _RUN_ID, "pipeline_id": _PIPELINE_ID, "status": "pending"}
-_LOG = [
-    {
-        "seq": 4711,
-        "run_id": _RUN_ID,
-        "node_id": "source1",
-        "attempt": 1,
-        "kind": "node.started",
-        "level": "info",
-        "message": "Starting node: Fetch Users (source_file)",
-        "timestamp": "2024-01-15T06:00:00.120Z",
-    }
-]
+_LOG_ENTRY = {
+    "seq": 4711,
+    "run_id": _RUN_ID,
+    "node_id": "source1",
+    "attempt": 1,
+    "kind": "node.started",
+    "level": "info",
+    "message": "Starting node: Fetch Users (source_file)",
+    "timestamp": "2024-01-15T06:00:00.120Z",
+}
 _PREVIEW = {
     "columns": ["id", "name"],
     "schema": [{"name": "id", "type": "BIGINT"}, {"name": "name", "type": "VARCHAR"}],
     "rows": [{"id": 1, "name": "Alice"}],
     "row_count": 1500,
     "truncated": True,
+}
+_PROFILE = {
+    "profile": {
+        "row_count": 1500,
+        "column_count": 1,
+        "profiling_ms": 3,
+        "unique_approximate": False,
+        "histogram_sampled": False,
+        "scanned_columns": 1,
+        "columns": [
+            {
+                "name": "id",
+                "type": "BIGINT",
+                "null_count": 0,
+                "null_pct": 0.0,
+                "unique_count": 1500,
+                "unique_pct": 100.0,
+                "min_val": "1",
+                "max_val": "1500",
+                "mean_val": 750.5,
+                "is_numeric": True,
+                "sample_values": ["1", "2", "3"],
+                "histogram": [{"low": 1.0, "high": 1500.0, "count": 1500}],
+            }
+        ],
+    },
+    "schema": [{"name": "id", "type": "BIGINT"}],
+    "drift": {
+        "added": [],
+        "removed": ["email"],
+        "retyped": [{"name": "id", "from": "VARCHAR", "to": "BIGINT"}],
+        "null_rates": [{"name": "id", "from": 2.5, "to": 0.0, "change": -2.5}],
+        "row_count": {"from": 1000, "to": 1500, "change": 500, "change_pct": 50.0},
+        "has_changes": True,
+    },
 }
 
 
@@ -144,8 +179,8 @@ CANCEL: dict[str, Any] = {
     "tags": ["runs"],
     "request": {_JSON: CancelRequest},
     "responses": {
-        (200, _JSON): _answer(RunDetailSerializer, "The run had not started; it is cancelled."),
-        (202, _JSON): _answer(RunDetailSerializer, "The run is executing and will be cancelled."),
+        (200, _JSON): _answer(RunDetailSerializer, "The run had not started; it is cancelled.", _CANCELLED),
+        (202, _JSON): _answer(RunDetailSerializer, "The run is executing and will be cancelled.", _CANCELLING),
     }
     | problems(404, 409, 413, 415),
 }
@@ -166,7 +201,7 @@ LOGS: dict[str, Any] = {
     "description": "Oldest first, `limit` of them at most.",
     "tags": ["run logs"],
     "parameters": [LogQuery, _header("Link", 200, "Where the log goes on, with `rel=next`, when there is more of it.")],
-    "responses": {(200, _JSON): _answer(LogEntrySerializer(many=True), "The entries.", _LOG)} | problems(404),
+    "responses": {(200, _JSON): _answer(LogEntrySerializer(many=True), "The entries.", _LOG_ENTRY)} | problems(404),
 }
 LOGS_EXPORT: dict[str, Any] = {
     "operation_id": "export_run_logs",
@@ -211,5 +246,5 @@ PROFILE: dict[str, Any] = {
     "summary": "Node profile",
     "description": "What was measured of the output when it was written, and how it differs from the last successful run before this one.",
     "tags": ["node outputs"],
-    "responses": {(200, _JSON): _answer(ProfileAnswerSerializer, "The profile.")} | problems(404),
+    "responses": {(200, _JSON): _answer(ProfileAnswerSerializer, "The profile.", _PROFILE)} | problems(404),
 }

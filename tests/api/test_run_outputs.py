@@ -3,9 +3,7 @@
 import datetime as dt
 import io
 import json
-from collections.abc import Callable
 
-import duckdb
 import pyarrow.parquet as pq
 import pytest
 from django.conf import settings
@@ -14,16 +12,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from pipelines.models import Pipeline
-from pipelines.nodes.base import Query, Stop
-from runs import output
 from runs.artifacts import ArtifactStore
-from runs.models import NodeOutput, Run
+from runs.models import Run
 from runs.states import NodeStatus, RunStatus
-from tests.history import START, node_run, past_pipeline, saved_run
+from tests.history import START, node_run, past_pipeline, produce, saved_run
 
 pytestmark = pytest.mark.django_db
-
-Produce = Callable[[Run, str], NodeOutput]
 
 
 @pytest.fixture
@@ -36,36 +30,11 @@ def run(pipeline: Pipeline) -> Run:
     return saved_run(pipeline)
 
 
-@pytest.fixture
-def produce() -> Produce:
-    """`produce(run, "SELECT 1 AS x")` is the output of the node `first`."""
-
-    def made(run: Run, sql: str) -> NodeOutput:
-        store = ArtifactStore(settings.ARTIFACTS)
-        with duckdb.connect() as engine:
-            key = f"{run.id}/first-1.parquet"
-            facts = output.write(store.draft(key), engine, Query(sql), key, Stop(), narrow=True)
-        node_run(run)
-        return NodeOutput.objects.create(
-            run=run,
-            node_id="first",
-            artifact=facts.artifact,
-            row_count=facts.row_count,
-            byte_count=facts.byte_count,
-            schema=facts.schema,
-            preview=facts.preview,
-            profile=facts.profile,
-            created_at=run.created_at,
-        )
-
-    return made
-
-
 def path(run: Run, what: str, node_id: str = "first") -> str:
     return f"/api/runs/{run.id}/nodes/{node_id}/{what}"
 
 
-def test_a_preview_shows_the_first_50_rows_as_objects(api: Client, run: Run, produce: Produce) -> None:
+def test_a_preview_shows_the_first_50_rows_as_objects(api: Client, run: Run) -> None:
     produce(run, "SELECT range AS id, 'Name ' || range AS name, 9007199254740993::BIGINT AS big, 'nan'::DOUBLE AS rate FROM range(60)")
     shown = api.get(path(run, "preview")).json()
     assert shown | {"rows": None} == {
@@ -84,13 +53,13 @@ def test_a_preview_shows_the_first_50_rows_as_objects(api: Client, run: Run, pro
     assert shown["rows"][7] == {"id": 7, "name": "Name 7", "big": "9007199254740993", "rate": None}
 
 
-def test_an_empty_output_has_a_preview(api: Client, run: Run, produce: Produce) -> None:
+def test_an_empty_output_has_a_preview(api: Client, run: Run) -> None:
     produce(run, "SELECT 1 AS x WHERE false")
     shown = api.get(path(run, "preview")).json()
     assert (shown["columns"], shown["rows"], shown["row_count"], shown["truncated"]) == (["x"], [], 0, False)
 
 
-def test_an_output_is_the_file_unless_asked_otherwise(api: Client, run: Run, produce: Produce) -> None:
+def test_an_output_is_the_file_unless_asked_otherwise(api: Client, run: Run) -> None:
     made = produce(run, "SELECT range AS x FROM range(100000)")
     for query in ("", "?format=parquet"):
         response = api.get(path(run, "output") + query)
@@ -101,7 +70,7 @@ def test_an_output_is_the_file_unless_asked_otherwise(api: Client, run: Run, pro
     assert pq.read_table(io.BytesIO(content)).column("x").to_pylist() == list(range(100000))
 
 
-def test_an_output_converts_to_csv_and_json_lines(api: Client, run: Run, produce: Produce) -> None:
+def test_an_output_converts_to_csv_and_json_lines(api: Client, run: Run) -> None:
     produce(run, "SELECT 1 AS id, '=2+2' AS \"-note\" UNION ALL SELECT 2, NULL ORDER BY id")
     csv = api.get(path(run, "output?format=csv"), headers={"accept": "text/html"})
     assert csv["Content-Type"] == "text/csv; charset=utf-8"
@@ -113,7 +82,7 @@ def test_an_output_converts_to_csv_and_json_lines(api: Client, run: Run, produce
 
 
 @pytest.mark.parametrize(("query", "name"), [("format=xlsx", "format"), ("raw=perhaps", "raw"), ("limit=1", "limit"), ("format=%00", "format")])
-def test_bad_query_parameters_are_named(api: Client, run: Run, produce: Produce, query: str, name: str) -> None:
+def test_bad_query_parameters_are_named(api: Client, run: Run, query: str, name: str) -> None:
     produce(run, "SELECT 1 AS x")
     response = api.get(path(run, f"output?{query}"))
     assert (response.status_code, [error["parameter"] for error in response.json()["errors"]]) == (400, [name])
@@ -141,7 +110,7 @@ def test_an_unknown_node_is_not_found(api: Client, run: Run, what: str, node_id:
     assert api.get(path(run, what, node_id)).status_code == 404
 
 
-def test_a_deleted_file_is_not_found(api: Client, run: Run, produce: Produce) -> None:
+def test_a_deleted_file_is_not_found(api: Client, run: Run) -> None:
     made = produce(run, "SELECT 1 AS x")
     ArtifactStore(settings.ARTIFACTS).delete(made.artifact)
     response = api.get(path(run, "output"))
@@ -150,7 +119,7 @@ def test_a_deleted_file_is_not_found(api: Client, run: Run, produce: Produce) ->
     assert api.get(path(run, "preview")).status_code == 200
 
 
-def test_a_profile_has_the_shape_of_the_contract(api: Client, run: Run, produce: Produce) -> None:
+def test_a_profile_has_the_shape_of_the_contract(api: Client, run: Run) -> None:
     produce(run, "SELECT range AS id, CASE WHEN range < 5 THEN NULL ELSE 'x' END AS name FROM range(10)")
     answer = api.get(path(run, "profile")).json()
     assert answer["schema"] == [{"name": "id", "type": "BIGINT"}, {"name": "name", "type": "VARCHAR"}]
@@ -166,7 +135,7 @@ def test_a_profile_has_the_shape_of_the_contract(api: Client, run: Run, produce:
     assert (name["null_count"], name["null_pct"], name["is_numeric"]) == (5, 50.0, False)
 
 
-def test_drift_is_against_the_last_successful_run_before(api: Client, pipeline: Pipeline, produce: Produce) -> None:
+def test_drift_is_against_the_last_successful_run_before(api: Client, pipeline: Pipeline) -> None:
     hour = dt.timedelta(hours=1)
     produce(saved_run(pipeline, at=START), "SELECT 1 AS ancient")
     produce(saved_run(pipeline, at=START + hour), "SELECT 1 AS a, '1' AS b, 1 AS gone FROM range(4)")
@@ -185,14 +154,14 @@ def test_drift_is_against_the_last_successful_run_before(api: Client, pipeline: 
     }
 
 
-def test_there_is_no_drift_when_the_earlier_run_had_no_such_node(api: Client, pipeline: Pipeline, produce: Produce) -> None:
+def test_there_is_no_drift_when_the_earlier_run_had_no_such_node(api: Client, pipeline: Pipeline) -> None:
     saved_run(pipeline, at=START - dt.timedelta(hours=1))
     run = saved_run(pipeline)
     produce(run, "SELECT 1 AS x")
     assert api.get(path(run, "profile")).json()["drift"] is None
 
 
-def test_what_is_not_shown_is_not_loaded(api: Client, run: Run, produce: Produce) -> None:
+def test_what_is_not_shown_is_not_loaded(api: Client, run: Run) -> None:
     produce(run, "SELECT 1 AS x")
     for what, spared, most in (("preview", ("profile",), 3), ("output", ("profile", "preview", "schema"), 3), ("profile", ("preview",), 5)):
         with CaptureQueriesContext(connection) as captured:

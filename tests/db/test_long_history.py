@@ -63,6 +63,13 @@ def test_listings_walk_an_index(client: Client, pipeline: Pipeline, path: str, q
     assert len(captured) <= 6
 
 
+@pytest.mark.parametrize(("query", "bound"), [(f"since={MIDDLE}", '"runs_run"."id" >= '), (f"until={MIDDLE}", '"runs_run"."id" <= ')])
+def test_a_range_of_times_is_a_range_of_the_index(client: Client, pipeline: Pipeline, query: str, bound: str) -> None:
+    with only_indexed("runs_run") as captured:
+        assert client.get(f"/api/pipelines/orders/runs?{query}&page=1").status_code == 200
+    assert len([one for one in captured.captured_queries if bound in one["sql"]]) == 2  # the count, and the keys of the page
+
+
 def test_a_total_counts_all_up_to_its_limit(client: Client, pipeline: Pipeline) -> None:
     assert client.get("/api/pipelines/orders/runs?page=2000&per_page=50").json()["total"] == RUNS
     assert Run.objects.count() == RUNS + 10

@@ -3,20 +3,14 @@
 import json
 import socket
 import time
-from typing import Any
 
-import duckdb
 import psutil
 import pytest
 import requests
-from django.conf import settings
 
-from pipelines.nodes.base import Query, Stop
-from runs import output
-from runs.artifacts import ArtifactStore
-from runs.models import NodeOutput, Run
+from runs.models import Run
 from tests.conftest import StartServer
-from tests.history import lines, node_run, past_pipeline, saved_run
+from tests.history import lines, past_pipeline, produce, saved_run
 from tests.programs import Server
 
 MEGABYTE = 1024**2
@@ -35,15 +29,6 @@ def run(transactional_db: None) -> Run:
 def web(server: Server) -> psutil.Process:
     (process,) = (process for process in server.processes() if "brokoli_site.web" in process.cmdline())
     return process
-
-
-def produce(run: Run, sql: str) -> None:
-    key = f"{run.id}/first-1.parquet"
-    with duckdb.connect() as engine:
-        facts = output.write(ArtifactStore(settings.ARTIFACTS).draft(key), engine, Query(sql), key, Stop(), narrow=True)
-    node_run(run)
-    fields: dict[str, Any] = {name: getattr(facts, name) for name in ("artifact", "row_count", "byte_count", "schema", "preview", "profile")}
-    NodeOutput.objects.create(run=run, node_id="first", created_at=run.created_at, **fields)
 
 
 def test_every_download_arrives_whole(server: Server, run: Run) -> None:
