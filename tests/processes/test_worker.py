@@ -185,7 +185,8 @@ def test_force_stops_the_executing_node(start_worker: StartWorker) -> None:
 
 
 def test_a_failed_node_skips_what_needs_it_and_the_rest_goes_on(start_worker: StartWorker) -> None:
-    nodes = [*chain("SELECT 1 AS x", "SELECT CAST(concat('nonsense', x) AS INTEGER) AS y FROM input", "SELECT * FROM input"), sql_node("aside", "SELECT x * 2 AS x FROM input")]
+    fails = "SELECT CAST(concat('nonsense', x) AS INTEGER) AS y FROM input"
+    nodes = [*chain("SELECT 1 AS x", fails, "SELECT * FROM input"), sql_node("aside", "SELECT x * 2 AS x FROM input")]
     run = accept_run(make_pipeline(nodes, [("n0", "n1"), ("n1", "n2"), ("n0", "aside")]))
 
     assert start_worker("--drain").wait(60) == 0
