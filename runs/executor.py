@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -34,6 +35,7 @@ from runs.states import NODE_DONE, NodeStatus, RunStatus
 from runs.transitions import Lease, LeaseLost
 
 logger = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _FLUSH_SECONDS = 0.25  # how long a log line may wait for company
 _MAX_RETRY_SECONDS = 60.0
@@ -114,7 +116,7 @@ class Execution:
 
     def run(self) -> Outcome:
         """Execute until nothing is left to do. Errors: `LeaseLost`, after every node was told to stop."""
-        fresh = self._load()
+        fresh = self._patiently(self._load)
         if not fresh:
             self._commit(self._reuse)
         with self.resources.engine.open_run(str(self.lease.run_id)) as session:
@@ -159,7 +161,9 @@ class Execution:
 
     def _reuse(self, run: Run) -> None:
         """Let finished work stand: a resumed run takes over outputs; a run claimed again repeats what lost its artifact."""
-        if run.resumed_from_id is not None and run.epoch == 1:
+        # Not by the epoch: a first claim may have died before this, and a commit in doubt may have done it already.
+        untouched = all(attempt.status == NodeStatus.PENDING and attempt.attempt == 1 for attempt in self._attempts.values())
+        if run.resumed_from_id is not None and untouched:
             self._outputs |= reuse.take_over(run, self._spec, self._graph, self._attempts, self._is_whole)
             return
         finished = {node_id for node_id, attempt in self._attempts.items() if attempt.status in NODE_DONE and node_id in self._outputs}
@@ -183,23 +187,28 @@ class Execution:
                 self._stop_executing(NodeCancelled("its run was cancelled by force"))
             elif self.control.halted.is_set():
                 self._stop_executing(NodeCancelled("its worker was told to stop"))
-            if ended or self._startable() or self._gather_lines():
-                self._commit(partial(self._advance, ended))
-            for item in ended:
-                self._executing.pop(item.node_id, None)
+            try:
+                if ended or self._startable() or self._gather_lines():
+                    self._commit(partial(self._advance, ended))
+            finally:  # also when the lease is lost: nobody is to wait for a node that has come back
+                for item in ended:
+                    self._executing.pop(item.node_id, None)
             self._submit_started(session)
-            if not self._executing and not self._next_due():
+            due = self._next_due()
+            if not self._executing and due is None:
                 return self._outcome()
-            ended = self._listen()
+            ended = self._listen(due)
 
-    def _listen(self) -> list[_Ended]:
+    def _listen(self, due: float | None) -> list[_Ended]:
         """Wait for news and take all that is there. Nothing: look at the clock, the lines and the control again."""
-        moments = [time.monotonic() + _FLUSH_SECONDS] if self._executing else []
-        if (due := self._next_due()) is not None:
+        now = time.monotonic()
+        moments = [now + _FLUSH_SECONDS] if self._executing else []
+        # A retry that is due and was not started waits for a free place or for its inputs: what executes will tell.
+        if due is not None and (due > now or not self._executing):
             moments.append(due)
         ended = []
         try:
-            item = self.control.inbox.get(timeout=max(0.0, min(moments) - time.monotonic()))
+            item = self.control.inbox.get(timeout=max(0.0, min(moments) - now))
             while True:
                 if item is not None:
                     ended.append(item)
@@ -269,25 +278,36 @@ class Execution:
         `change` must work from the state in memory alone: after a failure that is read anew, whether or not the lost
         transaction was committed.
         """
+        in_doubt = False
+
+        def attempt() -> None:
+            nonlocal in_doubt
+            if in_doubt:
+                self._recover()
+            in_doubt = True
+            with transitions.fenced(self.lease) as run:
+                change(run)
+
+        self._patiently(attempt)
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        """What `attempt` gives; it is made again while the database is away. Errors: `LeaseLost`."""
         for tries in itertools.count():
             try:
-                with transitions.fenced(self.lease) as run:
-                    change(run)
+                return attempt()
             except (OperationalError, InterfaceError) as error:
                 if self.control.lost.wait(_DATABASE_BACKOFF_SECONDS[min(tries, len(_DATABASE_BACKOFF_SECONDS) - 1)]):
                     raise LeaseLost(f"run {self.lease.run_id}: the database was away for longer than the lease") from error
                 logger.warning("database away", run_id=str(self.lease.run_id), error=type(error).__name__, tries=tries + 1)
                 connection.close()
-                self._recover()
-            else:
-                return
+        raise AssertionError("unreachable")
 
     def _recover(self) -> None:
-        try:
-            self._reload()
-            stored = set(LogEntry.objects.filter(seq__in=[line.seq for line in self._lines if line.seq]).values_list("seq", flat=True))
-        except (OperationalError, InterfaceError):
-            return  # still away: the next try fails at once and waits longer
+        """Take state and lines as the database has them, whatever became of the last transaction."""
+        self._reload()
+        # Of this run: a number that was rolled back may have gone to another's line.
+        written = LogEntry.objects.filter(run_id=self.lease.run_id, seq__in=[line.seq for line in self._lines if line.seq])
+        stored = set(written.values_list("seq", flat=True))
         self._lines = [line for line in self._lines if line.seq not in stored]
         for line in self._lines:
             line.seq = None  # unsaved again
@@ -302,6 +322,8 @@ class Execution:
         if run.cancel_requested:
             self.control.cancelled.set()
         self._gather_lines()
+        for item in ended:
+            self._lines += self._executing[item.node_id][1].drain(last=True)
         entries = list(self._lines)
         for item in ended:
             entries += self._end(item, run)
@@ -313,18 +335,17 @@ class Execution:
         attempt = self._attempts[item.node_id]
         if attempt.attempt != item.attempt or attempt.status != NodeStatus.RUNNING:
             return []  # written by a transaction whose commit was in doubt
-        lines = self._executing[item.node_id][1].drain(last=True)
         if isinstance(item.result, NodeResult):
             output = self._output(item.node_id, item.result)
             entry = transitions.complete_node(attempt, item.result.row_count, output)
             self._outputs[item.node_id] = output
-            return [*lines, entry]
+            return [entry]
         if isinstance(item.result, NodeCancelled):
             if run.cancel_requested:
-                return [*lines, transitions.cancel_node(attempt, item.result.message)]
+                return [transitions.cancel_node(attempt, item.result.message)]
             if self.control.draining.is_set() or self.control.lost.is_set():
-                return lines  # releasing the run ends the attempt as lost, and another follows
-        return [*lines, *self._fail(attempt, item.result)]
+                return []  # releasing the run ends the attempt as lost, and another follows
+        return self._fail(attempt, item.result)
 
     def _fail(self, attempt: NodeRun, error: NodeError) -> list[LogEntry]:
         policy = self._nodes[attempt.node_id].retry
@@ -386,8 +407,9 @@ def _execute(session: RunSession, task: NodeTask, attempt: int, node_log: log.No
         result = session.execute(task, node_log, stop)
     except NodeError as error:
         result = error
-    except Exception as error:
-        # A bug in a node type must end the node, not its worker. The process log has the traceback; people get the kind of error.
+    except BaseException as error:
+        # A bug in a node type (`sys.exit` too) must end the node, not its worker, and the run waits for an answer. The process
+        # log has the traceback; people get the kind of error.
         logger.exception("node crashed", run_id=task.run.run_id, node_id=task.node.id)
         result = NodeError(f"The node type {task.node.type} has a bug ({type(error).__name__}); the worker's log says where.")
     control.inbox.put(_Ended(task.node.id, attempt, result))

@@ -19,7 +19,7 @@ def machine() -> str:
 
 def process_identity(pid: int) -> str:
     """`machine|pid|start time`; a reused process id differs in its start time. Errors: `psutil.NoSuchProcess`."""
-    return f"{machine()}|{pid}|{psutil.Process(pid).create_time():.2f}"
+    return f"{machine()}|{pid}|{_start_time(pid)}"
 
 
 def is_gone(identity: str) -> bool:
@@ -32,3 +32,18 @@ def is_gone(identity: str) -> bool:
         return process_identity(int(pid)) != identity or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+    except psutil.AccessDenied:
+        return False
+
+
+def _start_time(pid: int) -> str:
+    """When the process started, in a form that no step of the clock changes.
+
+    Linux counts from the boot. psutil adds the time of the boot, which moves whenever the clock is set: a healthy neighbour
+    would look like a stranger under its own process id.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    return stat.rpartition(")")[2].split()[19]  # the 22nd field; the second, the name, may hold anything, spaces too

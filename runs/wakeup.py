@@ -5,6 +5,7 @@ import os
 import select
 import sqlite3
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -36,8 +37,11 @@ class Wakeup:
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
         self._source: _Source | None = None
+        self._closed = False
 
     def wake(self) -> None:
+        if self._closed:
+            return  # a late signal: nobody waits any more, and the descriptor may be another file's by now
         with contextlib.suppress(BlockingIOError):  # the pipe is full of wakes already
             os.write(self._write, b"x")
 
@@ -65,6 +69,7 @@ class Wakeup:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._closed = True
         self._drop_source()
         os.close(self._read)
         os.close(self._write)
@@ -80,7 +85,7 @@ class _DataVersion:
     """SQLite: `PRAGMA data_version` changes when any other connection, of any process, commits."""
 
     def __init__(self, path: str) -> None:
-        self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=1)
+        self._connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=1)
         self._version = -1  # whatever was committed before the first look is news
 
     def wait(self, pipe: int, seconds: float, *, for_runs: bool) -> None:

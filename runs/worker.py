@@ -50,11 +50,12 @@ class WorkerProcess:
     _lock: threading.Lock = field(default_factory=threading.Lock)  # guards `_executing`
     _ended: threading.Event = field(default_factory=threading.Event)
     _wakeup: Wakeup = field(default_factory=Wakeup)
+    _strays: threading.Event = field(default_factory=threading.Event)  # the database may hold leases of ours that nobody executes
     _signals: int = 0
     _drain_until: float = float("inf")
 
     def run(self) -> int:
-        """Exit code: 0 after an orderly end, 1 when a second signal cut it short."""
+        """Exit code: 0 after an orderly end, 1 when a second signal, or a node that heeds no stop, cut it short."""
         self._register()
         resources = self.open_resources()
         heart = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
@@ -62,7 +63,11 @@ class WorkerProcess:
         logger.info("worker started", worker=self._worker_id, concurrency=self.options.concurrency)
         try:
             with self._wakeup, ThreadPoolExecutor(self.options.concurrency, thread_name_prefix="run") as pool:
-                self._loop(pool, resources)
+                try:
+                    self._loop(pool, resources)
+                except BaseException:
+                    self._tell_all(lambda control: (control.draining, control.halted))  # the pool waits for its runs
+                    raise
         finally:
             self._ended.set()
             heart.join(timeout=5)
@@ -89,18 +94,20 @@ class WorkerProcess:
                 self._tell_all(lambda control: (control.draining,))
             if time.monotonic() >= self._drain_until:
                 self._tell_all(lambda control: (control.halted,))
-            if self._signals > 1 and time.monotonic() >= self._drain_until + _STUBBORN_SECONDS:
-                self._unregister()  # a node that heeds no stop must not keep a process that was told twice
+            if time.monotonic() >= self._drain_until + _STUBBORN_SECONDS and self._executing:
+                self._unregister()  # a node that heeds no stop must not keep a process whose grace is over
                 os._exit(1)
             if draining and not self._executing:
                 return
             try:
+                self._give_back_strays()
                 if not draining:
                     self._claim(pool, resources)
                     if self.options.until_empty and not self._executing and not Run.objects.active().exists():
                         return
                 self._pass_on_cancels()
             except _AWAY as error:
+                self._strays.set()  # a claim may have been committed and its answer lost
                 self._database_away(error)
             may_claim = not draining and len(self._executing) < self.options.concurrency
             self._wakeup.wait(min(_POLL_SECONDS, max(0.05, self._drain_until - time.monotonic())), for_runs=may_claim)
@@ -112,6 +119,21 @@ class WorkerProcess:
             with self._lock:
                 self._executing[lease] = control
             pool.submit(self._execute, lease, control, resources).add_done_callback(_raise_bug)
+
+    def _give_back_strays(self) -> None:
+        """Runs that are leased to this living worker and that it does not execute would wait for ever: back into the queue."""
+        if not self._strays.is_set():
+            return
+        self._strays.clear()
+        try:
+            # First what the database holds, then what is executed: a run that ends in between has no lease to give back.
+            owned = Run.objects.owned_by(self._worker_id).values_list("id", "owner", "epoch")
+            leases = {Lease(run_id, owner, epoch) for run_id, owner, epoch in owned}
+            for lease in leases - {lease for lease, _ in self._controls()}:
+                queue.release(lease, "its worker had lost the connection to the database")
+        except _AWAY:
+            self._strays.set()
+            raise
 
     def _pass_on_cancels(self) -> None:
         if not self._executing:
@@ -135,23 +157,29 @@ class WorkerProcess:
 
     def _execute(self, lease: Lease, control: Control, resources: Resources) -> None:
         log = logger.bind(run_id=str(lease.run_id), epoch=lease.epoch)
-        close_old_connections()
+        certain = False
         try:
+            close_old_connections()
             outcome = Execution(lease, resources, control).run()
-            self._finish(lease, control, outcome)
+            certain = self._finish(lease, control, outcome)
             log.info("run ended", status=outcome.status, reason=outcome.reason)
         except LeaseLost as error:
             log.warning("lease lost", reason=error.message)
         except Exception as error:
             # The worker must live through a bug in the executor, and the run must still end.
             log.exception("execution crashed")
-            self._finish(lease, control, Outcome(RunStatus.FAILED, f"The executor has a bug ({type(error).__name__}); the worker's log says where."))
+            certain = self._finish(
+                lease, control, Outcome(RunStatus.FAILED, f"The executor has a bug ({type(error).__name__}); the worker's log says where.")
+            )
         finally:
             with self._lock:
                 del self._executing[lease]
+            if not certain:
+                self._strays.set()  # given up by ourselves, it may be in nobody else's hands
             self._wakeup.wake()
 
-    def _finish(self, lease: Lease, control: Control, outcome: Outcome) -> None:
+    def _finish(self, lease: Lease, control: Control, outcome: Outcome) -> bool:
+        """False when the lease was lost before the end could be written."""
         while True:
             try:
                 if outcome.status == RunStatus.PENDING:
@@ -159,13 +187,13 @@ class WorkerProcess:
                 else:
                     queue.finish(lease, outcome.status, outcome.reason)
             except LeaseLost:
-                return  # already finished by a commit that was in doubt, or given to another worker
+                return True  # already finished by a commit that was in doubt, or given to another worker
             except _AWAY as error:
                 self._database_away(error)
                 if control.lost.wait(0.5):
-                    return
+                    return False
             else:
-                return
+                return True
 
     # --- heartbeat thread ---
 
@@ -191,6 +219,9 @@ class WorkerProcess:
             except _AWAY as error:
                 self._database_away(error)
                 pause = interval / 4
+            except Exception:
+                # A worker without a heart is given up by the others and serves nobody, however healthy it looks.
+                logger.exception("heartbeat failed", worker=self._worker_id)
             if time.monotonic() - self._beaten >= self.options.lease_seconds:
                 self._tell_all(lambda control: (control.lost,))
         connections.close_all()

@@ -1,11 +1,13 @@
 """Claim, heartbeat, fenced writes, finish and reap, one worker at a time. Races are in tests/races."""
 
+import os
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from brokoli_site.common.errors import Conflict
-from runs import queue, transitions, triggers
+from runs import identity, queue, transitions, triggers
 from runs.models import LogEntry, NodeRun, Run, Worker
 from runs.queue import Watch
 from runs.states import EntryKind, NodeStatus, RunStatus
@@ -288,3 +290,12 @@ def test_the_queue_is_read_through_its_own_index() -> None:
     plan = Run.objects.ready()[:1].explain()
     if connection.vendor == "sqlite":  # PostgreSQL reads a table of one page whole, and is right to
         assert "run_queue" in plan
+
+
+def test_a_step_of_the_clock_makes_no_stranger_of_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setting the clock moves the time at which the machine seems to have started, and with it the start of every process."""
+    mine = identity.process_identity(os.getpid())
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 1_000_000.0)
+
+    assert identity.process_identity(os.getpid()) == mine
+    assert not identity.is_gone(mine)

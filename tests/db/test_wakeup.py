@@ -1,5 +1,6 @@
 """What wakes a sleeping worker, and what does not."""
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -59,3 +60,21 @@ def test_what_other_commits_say_does_not_wake(wakeup: Wakeup) -> None:
     Run.objects.filter(id=run.id).update(started_at=timezone.now())
 
     assert slept(wakeup, 0.2) >= 0.2
+
+
+def test_a_signal_after_the_end_writes_nowhere() -> None:
+    """Its descriptor may be another file's by then."""
+    with Wakeup() as wakeup:
+        number = wakeup._write
+    read, write = os.pipe()
+    try:
+        assert number in (read, write), "the descriptor is to be used again"
+        os.set_blocking(read, False)
+
+        wakeup.wake()
+
+        with pytest.raises(BlockingIOError):
+            os.read(read, 1)
+    finally:
+        os.close(read)
+        os.close(write)
