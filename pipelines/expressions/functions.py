@@ -92,6 +92,22 @@ NUMBER_FUNCTIONS = frozenset(
     """.split()
 )
 
+# What takes no longer than reading its arguments does, and gives no more than they hold: fine to compute from constants at any time.
+CHEAP_FUNCTIONS = frozenset(
+    """
+    abs ago array_value ceil ceiling century chr coalesce concat concat_ws contains count count_star current_date current_localtime
+    current_localtimestamp date_add date_diff date_part date_sub date_trunc datediff datepart datesub datetrunc day dayname dayofmonth
+    dayofweek dayofyear days_in_month decade degrees ends_with epoch epoch_ms epoch_ns epoch_us exp floor gen_random_uuid get_current_time
+    get_current_timestamp greatest hour if ifnull isfinite isinf isnan isodow isoyear json_array json_object last_day lcase least left len
+    length list_contains list_pack list_value ln log log10 log2 lower ltrim make_date make_time make_timestamp make_timestamptz map md5
+    microsecond millisecond minute mod month monthname now nullif pi position pow power quarter radians random reverse right round row
+    row_number rtrim second sha256 sign sqrt starts_with strftime string_split strlen strptime struct_extract struct_pack substr substring sum
+    timezone to_centuries to_days to_decades to_hours to_microseconds to_millennia to_milliseconds to_minutes to_months to_quarters
+    to_seconds to_timestamp to_weeks to_years today transaction_timestamp trim trunc try_strptime typeof ucase upper uuid uuidv4 uuidv7
+    week weekday weekofyear year yearweek
+    """.split()
+)
+
 # Operators arrive as functions too; those that are not listed do not exist in the grammar.
 OPERATORS = frozenset("! !~~ !~~* % & && * ** + - ->> / // <-> << <=> <@ >> @ @> ^ ^@ | || ~ ~~ ~~* ~~~ !__postfix".split())
 

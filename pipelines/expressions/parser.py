@@ -6,6 +6,7 @@ way around the checks. The trees are those of `json_serialize_sql`: nested dicts
 """
 
 import atexit
+import ctypes
 import json
 import os
 import threading
@@ -59,8 +60,10 @@ class _Instance:
             self._root = None
 
     def forget(self) -> None:
-        """In a forked child: the parent's instance must not be touched."""
+        """In a forked child, which has the parent's instance but not its threads: to use it would hang, and to free it would crash."""
         self._lock = threading.Lock()
+        if self._root is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._root))
         self._root = None
 
 

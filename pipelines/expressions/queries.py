@@ -9,6 +9,7 @@ from pipelines.expressions.binding import BindingProblem
 from pipelines.expressions.checking import Refused
 from pipelines.expressions.embedding import Embedded
 from pipelines.expressions.errors import ExpressionError
+from pipelines.expressions.folding import folds_much
 from pipelines.expressions.parser import SyntaxProblem, Tree, position_of
 from pipelines.expressions.rewriting import modernise_lambdas
 from pipelines.expressions.source import Source
@@ -32,6 +33,11 @@ class ParsedQuery:
             return parser.render([self._statement])
         except SyntaxProblem as problem:
             raise ExpressionError(problem.message) from problem
+
+    @property
+    def folds_much(self) -> bool:
+        """Whether DuckDB may compute something large by merely binding it: see `folding.py`."""
+        return folds_much(self._statement)
 
     def error_about(self, problem: BindingProblem) -> ExpressionError:
         """What DuckDB objected to in `sql`, at its place in the text that the user wrote."""

@@ -18,7 +18,7 @@ from pipelines.expressions.source import Source
 
 _EXACT_IN_DOUBLE = 2**53
 _TAKES_LAMBDA = re.compile(r"(list|array)_(transform|apply|filter|reduce)$|apply$|filter$|reduce$")
-_LAMBDA = "LAMBDA_KEYWORD"
+LAMBDA = "LAMBDA_KEYWORD"
 _NULL_WORDS = frozenset({"null", "none", "nil"})
 
 
@@ -28,7 +28,7 @@ def modernise_lambdas(tree: Tree) -> None:
         if node.get("class") == "FUNCTION" and _TAKES_LAMBDA.match(function_name(node)):
             for argument in node["arguments"]:
                 if argument["expression"].get("class") == "LAMBDA":
-                    argument["expression"]["syntax_type"] = _LAMBDA
+                    argument["expression"]["syntax_type"] = LAMBDA
 
 
 class Rewriter:
@@ -48,7 +48,7 @@ class Rewriter:
             case "COLUMN_REF":
                 self._column(tree)
                 return
-            case "LAMBDA" if tree["syntax_type"] == _LAMBDA:
+            case "LAMBDA" if tree["syntax_type"] == LAMBDA:
                 self._lambda(tree)
                 return
             case "COMPARISON":
@@ -89,7 +89,7 @@ class Rewriter:
         return self._names is not None and name.lower() in self._names
 
     def _lambda(self, tree: Tree) -> None:
-        self._lambdas.append(frozenset(_parameter_names(tree["lhs"])))
+        self._lambdas.append(frozenset(parameter_names(tree["lhs"])))
         self.rewrite(tree["expr"])
         self._lambdas.pop()
 
@@ -206,9 +206,10 @@ def _is_beyond_double(tree: Tree) -> bool:
     return digits.isdecimal() and 16 <= len(digits) <= 38 and int(digits) >= _EXACT_IN_DOUBLE
 
 
-def _parameter_names(left: Tree) -> list[str]:
+def parameter_names(left: Tree) -> list[str]:
+    """The names that a lambda brings, in lower case."""
     if left.get("class") == "COLUMN_REF" and len(left["column_names"]) == 1:
         return [str(left["column_names"][0]).lower()]
     if left.get("class") == "FUNCTION" and function_name(left) == "row":
-        return [name for argument in left["arguments"] for name in _parameter_names(argument["expression"])]
+        return [name for argument in left["arguments"] for name in parameter_names(argument["expression"])]
     return []

@@ -7,6 +7,7 @@ from pipelines.expressions import checking, parser
 from pipelines.expressions.checking import Refused
 from pipelines.expressions.embedding import Embedded
 from pipelines.expressions.errors import ExpressionError
+from pipelines.expressions.folding import folds_much
 from pipelines.expressions.legacy import rewrite, rewrite_simple
 from pipelines.expressions.parser import SyntaxProblem, Tree
 from pipelines.expressions.rewriting import Rewriter, modernise_lambdas
@@ -33,6 +34,11 @@ class Scalar:
             return f"({parser.render([self._statement])[len(_PREFIX) :]})"
         except SyntaxProblem as problem:
             raise ExpressionError(problem.message) from problem
+
+    @property
+    def folds_much(self) -> bool:
+        """Whether DuckDB may compute something large by merely binding it: see `folding.py`."""
+        return folds_much(self._statement)
 
     def __repr__(self) -> str:
         return f"Scalar({self.text!r})"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from brokoli_site.common.errors import NodeError
-from pipelines.expressions import ExpressionError, parse_scalar, quote
+from pipelines.expressions import ExpressionError, canonical_type, parse_scalar, quote
 from pipelines.expressions.parser import cursor
 from pipelines.nodes import quality_rules, registry
 from pipelines.nodes.base import Analysis, Input, NodeConfig, NodeContext, NodeType, PassThrough, Ports, Result, Schema
@@ -161,7 +161,7 @@ def _faults_with(schema: Schema, others: Sequence[Schema | None], found: Sequenc
     """What is wrong with rules for an input of these columns: each is compiled against an empty table of them."""
     with cursor() as connection:
         if any(isinstance(rule, quality_rules.Expression) for rule in found):
-            columns = ", ".join(f"{quote(column.name)} {column.type}" for column in schema)
+            columns = ", ".join(f"{quote(column.name)} {canonical_type(column.type)}" for column in schema)
             connection.execute(f"CREATE TEMP TABLE input ({columns})")
         around = Surroundings(connection, "input", schema, tuple(Other(frozenset(), "", one) for one in others), None, dt.datetime.now(dt.UTC))
         return [(number, _fault(rule, number, around)) for number, rule in enumerate(found)]

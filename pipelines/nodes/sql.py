@@ -50,7 +50,8 @@ class Sql(NodeType):
         views = {table: context.inputs[index].view for table, index in tables.items()}
         try:
             query = parse_query(config.query, {table: schemas[view] for table, view in views.items()}, References.of(context.run), views)
-            _bound(query, schemas)
+            if not query.folds_much:
+                _bound(query, schemas)
         except ExpressionError as error:
             raise NodeError(f"Field 'query', line {error.line}, column {error.column}: {error.sentence}") from error
         used = ", ".join(sorted(query.tables)) or "no input"
@@ -100,6 +101,8 @@ def _analysis(config: SqlConfig, tables: Mapping[str, int] | None, schemas: Mapp
         query = parse_query(config.query, None if views is None else {table: schemas[view] for table, view in views.items()}, None, views)
         known = {view: schema for view, schema in schemas.items() if schema}
         if len(known) < len(schemas) or (tables is None and not {name.lower() for name in query.tables} <= known.keys()):
+            return Analysis()
+        if query.folds_much:
             return Analysis()
         schema = _bound(query, known)
     except ExpressionError as error:

@@ -52,6 +52,7 @@ class Plan:
     _text: str = ""
     _is_open_ended: bool = False  # a column's name is a reference: from here on, columns are known only in a run
 
+    _is_bindable: bool = True  # False: even asking for the columns may compute something large
     _described: tuple[int, Schema] = (0, ())  # after so many rules, the columns were these
     _indexed: list[Column] | None = None
     _index: dict[str, Column] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class Plan:
 
     def bind(self) -> Schema | None:
         """The output's columns, as DuckDB sees them. What DuckDB objects to becomes a problem of the rule at fault, and the answer None."""
-        if not self.input or self.columns is None or self.problems:
+        if not self.input or self.columns is None or self.problems or not self._is_bindable:
             return None
         try:
             return self._describe(len(self.steps))
@@ -113,7 +114,7 @@ class Plan:
 
     def _learn_types(self, text: str | None) -> None:
         """Ask DuckDB for the types of computed columns, when an expression reads one: what it means may depend on them."""
-        if not self.input or self.columns is None or self.problems:
+        if not self.input or self.columns is None or self.problems or (self.references is None and not self._is_bindable):
             return
         unknown = {column.name for column in self.columns if not column.type}
         try:
@@ -194,6 +195,8 @@ class Plan:
             return None
         for doubt in scalar.doubts:
             self.doubts.append(self._about(key, doubt.sentence, doubt, "warning"))
+        if self.input is not None and scalar.folds_much:
+            self._is_bindable = False
         return scalar
 
     def sql_of(self, scalar: Scalar | None) -> str:
