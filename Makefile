@@ -4,6 +4,8 @@ PYTHON ?= python3
 PORT ?= 8080
 # Arguments for pytest: `make test-sqlite TESTS="tests/unit -x"`.
 TESTS ?=
+# What meets the database; the rest is the same on any and runs once, with SQLite.
+STORED := tests/api tests/db tests/processes tests/races tests/security
 
 BIN := .venv/bin
 RUNTIME := .venv/.runtime-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
@@ -53,7 +55,7 @@ test-sqlite: $(DEVELOPMENT) ## Run the tests on the embedded default.
 
 test-postgresql: $(DEVELOPMENT) ## Run the tests on a PostgreSQL server of their own.
 	@echo "Tests on PostgreSQL"
-	@$(BIN)/python -m tests.postgres $(PYTEST) -m "not slow" $(TESTS)
+	@$(BIN)/python -m tests.postgres $(PYTEST) -m "not slow" $(or $(TESTS),$(STORED))
 
 test-slow: $(DEVELOPMENT) ## Run the tests that take longer, on both databases.
 	@env -u DATABASE_URL $(PYTEST) -m slow $(TESTS)
