@@ -5,9 +5,15 @@ import os
 from channels.routing import ProtocolTypeRouter
 from django.conf import settings
 from django.core.asgi import get_asgi_application
+from django.db import connections
 
 from brokoli_site.common.body_length import BodyLength
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "brokoli_site.settings")
 
 application = ProtocolTypeRouter({"http": BodyLength(get_asgi_application(), settings.MAX_PIPELINE_BYTES)})
+
+# Under ASGI every request has a thread of its own, and a connection belongs to its thread: kept open, it would serve nobody and
+# wait for the garbage collector. Workers, whose threads live on, keep theirs.
+for _config in connections.settings.values():
+    _config["CONN_MAX_AGE"] = 0
