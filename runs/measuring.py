@@ -65,7 +65,7 @@ class Rows:
         answer: dict[str, Any] = {"unique_count": len({_identity(value) for value in values}), "null_count": len(cells) - len(values)}
         if question.mean:
             numbers = self._numbers(question.index)
-            answer["mean_val"] = math.fsum(numbers) / len(numbers) if numbers else None
+            answer["mean_val"] = math.fsum(number / len(numbers) for number in numbers) if numbers else None
         if question.extremes:
             ordered = [value for value in values if not isinstance(value, float) or math.isfinite(value)]
             answer["min_val"], answer["max_val"] = (str(min(ordered)), str(max(ordered))) if ordered else (None, None)

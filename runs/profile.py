@@ -87,8 +87,15 @@ def _question(index: int, name: str, kind: DuckDBPyType, known: WriterStatistics
         family=kind.id,
         null_count=known.null_count is None,
         mean=kind.id in _NUMERIC,
-        extremes=known.smallest is None and kind.id not in _UNORDERED,
+        extremes=kind.id not in _UNORDERED and not _is_usable(known, kind),
     )
+
+
+def _is_usable(known: WriterStatistics, kind: DuckDBPyType) -> bool:
+    """Whether the writer's smallest and largest will do: of floats it counts infinities, too."""
+    if known.smallest is None or known.largest is None:
+        return False
+    return kind.id not in FLOATS or (math.isfinite(float(known.smallest)) and math.isfinite(float(known.largest)))
 
 
 def _column(name: str, kind: DuckDBPyType, known: WriterStatistics, found: Answer, row_count: int, samples: list[str]) -> dict[str, Any]:
