@@ -66,7 +66,7 @@ def _start(limits: EngineLimits, memory: int, spill: Path) -> duckdb.DuckDBPyCon
         "allow_persistent_secrets": False,
         "home_directory": str(spill),
         "secret_directory": str(spill / "secrets"),
-        "extension_directories": f"[{literal(str(spill / 'extensions'))}]",
+        "extension_directories": "['/nonexistent/extensions']",
         "python_enable_replacements": False,
         # A column that is NULL throughout gets a type that Parquet readers and later nodes know.
         "legacy_disable_null_type": True,

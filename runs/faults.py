@@ -22,7 +22,7 @@ DISK_FULL = (
 )
 OUT_OF_MEMORY = (
     "The node needs more memory than the data engine may use, even with spilling to disk. Raise BROKOLI_MEMORY_LIMIT, "
-    "lower BROKOLI_WORKER_CONCURRENCY, or let the node handle fewer or narrower rows at a time."
+    "lower BROKOLI_WORKER_CONCURRENCY, check BROKOLI_SPILL_LIMIT, or let the node handle fewer or narrower rows at a time."
 )
 
 

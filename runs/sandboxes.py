@@ -5,7 +5,8 @@ artifacts that a node reads are hard links in that folder for as long as the nod
 node reaches its inputs and not even the other outputs of its own run.
 
 Starting an instance costs 20 ms of processor time or more, which is why it is kept for the next run. Nothing passes from one
-run to the next: node SQL is a single SELECT on a connection that is closed after it, and no setting can be changed.
+run to the next: node SQL is a single SELECT on a connection that is closed after it, no setting can be changed, and a sandbox
+in which a node type left a table or the like is not used again.
 """
 
 import os
@@ -13,7 +14,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from duckdb import DuckDBPyConnection
@@ -21,6 +22,9 @@ from duckdb import DuckDBPyConnection
 from runs import duckdb_instances
 from runs.artifacts import Workspace
 from runs.duckdb_instances import EngineLimits
+
+_LEFT_BEHIND = """SELECT (SELECT count(*) FROM duckdb_tables()) + (SELECT count(*) FROM duckdb_views() WHERE NOT internal)
+    + (SELECT count(*) FROM duckdb_sequences()) + (SELECT count(*) FROM duckdb_databases() WHERE NOT internal AND database_name <> 'memory')"""
 
 
 class Sandbox:
@@ -47,10 +51,13 @@ class Sandbox:
             for link in links:
                 link.unlink(missing_ok=True)
 
-    def clear(self) -> None:
-        """Remove whatever a killed or failed node left in the folder."""
+    def clear(self) -> bool:
+        """Remove what was left in the folder. True when nothing of the run is left in the instance either."""
         for path in self.folder.iterdir():
             path.unlink(missing_ok=True)
+        with closing(self.cursor()) as connection:
+            found = connection.execute(_LEFT_BEHIND).fetchone()
+        return found == (0,)
 
     def close(self) -> None:
         self._instance.close()
@@ -74,9 +81,9 @@ class SandboxPool:
 
     def release(self, sandbox: Sandbox) -> None:
         """Give it back. No node may be using it."""
-        sandbox.clear()
+        clean = sandbox.clear()
         with self._lock:
-            if len(self._idle) < self._limits.concurrent_runs:
+            if clean and len(self._idle) < self._limits.concurrent_runs:
                 self._idle.append(sandbox)
                 return
         sandbox.close()
