@@ -75,10 +75,10 @@ def _size(text: str, _: Mapping[str, Any]) -> int:
     if percent and 1 <= int(percent[1]) <= 100:
         return available_memory() * int(percent[1]) // 100
     match = _SIZE.match(text)
-    size = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
-    if size < 128 * 1024**2:
+    size = float(match[1]) * _UNITS[(match[2] or "").upper()] if match else 0.0
+    if not 128 * 1024**2 <= size < 2**63:
         raise ValueError("a size of 128MiB or more, such as 2GB, or a share of the memory, such as 50%")
-    return size
+    return int(size)
 
 
 def _optional_size(text: str, known: Mapping[str, Any]) -> int | None:
@@ -88,7 +88,10 @@ def _optional_size(text: str, known: Mapping[str, Any]) -> int | None:
 def _path(text: str, _: Mapping[str, Any]) -> Path:
     if not text.strip() or "\0" in text:
         raise ValueError("the path of a folder")
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # `~name` of nobody
+        raise ValueError("the path of a folder") from error
 
 
 def _artifacts(text: str, known: Mapping[str, Any]) -> Path:
@@ -100,7 +103,10 @@ def _artifacts(text: str, known: Mapping[str, Any]) -> Path:
 def _folders(text: str, known: Mapping[str, Any]) -> tuple[Path, ...]:
     if not text:
         return (Path(known["BROKOLI_HOME"]) / "data",)
-    return tuple(_path(part, known) for part in text.split(os.pathsep) if part)
+    folders = tuple(_path(part, known) for part in text.split(os.pathsep) if part)
+    if not folders or any(folder.exists() and not folder.is_dir() for folder in folders):
+        raise ValueError(f"paths of folders, separated by {os.pathsep}")
+    return folders
 
 
 def _database(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,13 +118,21 @@ def _database(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
             config = dict(environ.Env.db_url_config(text))
     except (ValueError, KeyError, UserWarning, ImproperlyConfigured) as error:
         raise ValueError("sqlite:///path/to/file or postgres://user:password@host:5432/name") from error
-    if config.get("ENGINE") not in ("django.db.backends.sqlite3", "django.db.backends.postgresql") or not config.get("NAME"):
+    # A database in memory would be another one for each process.
+    if config.get("ENGINE") not in ("django.db.backends.sqlite3", "django.db.backends.postgresql") or config.get("NAME") in (None, "", ":memory:"):
         raise ValueError("sqlite:///path/to/file or postgres://user:password@host:5432/name")
     return config
 
 
 def _names(text: str, _: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _origins(text: str, known: Mapping[str, Any]) -> tuple[str, ...]:
+    origins = _names(text, known)
+    if not all(re.fullmatch(r"https?://[^/\s]+", origin) for origin in origins):
+        raise ValueError("origins such as https://brokoli.example.org, separated by commas")
+    return origins
 
 
 def _text(text: str, _: Mapping[str, Any]) -> str:
@@ -137,7 +151,7 @@ VARIABLES = (
     ),
     Variable("BROKOLI_SECRET_KEY", "", "Key that signs sessions, 32 characters or more. Empty: made once, kept in `BROKOLI_HOME/keys`.", _text),
     Variable("BROKOLI_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]", "Host names that the server answers to, separated by commas.", _names),
-    Variable("BROKOLI_TRUSTED_ORIGINS", "", "Origins (`https://host`) that may send forms when a proxy ends TLS, separated by commas.", _names),
+    Variable("BROKOLI_TRUSTED_ORIGINS", "", "Origins (`https://host`) that may send forms when a proxy ends TLS, separated by commas.", _origins),
     Variable("BROKOLI_BIND", "127.0.0.1", "Address that the server listens on; `serve --host` sets it.", _text),
     Variable("BROKOLI_DEBUG", "false", "Django's debug mode. Never on a server that others reach.", _boolean),
     Variable("BROKOLI_WORKER_CONCURRENCY", "4", "Runs that one worker executes at the same time.", _integer(1, 256)),

@@ -31,6 +31,14 @@ DISABLED_NODE_TYPES: tuple[str, ...] = _env["BROKOLI_DISABLED_NODE_TYPES"]
 MAX_BODY_BYTES = 1024 * 1024
 MAX_PIPELINE_BYTES = 5 * 1024 * 1024
 
+for _name, _folder in (("BROKOLI_HOME", HOME), ("BROKOLI_ARTIFACTS", ARTIFACTS)):
+    try:
+        _folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as _error:
+        raise ImproperlyConfigured(f"{_name}: the folder {_folder} cannot be made ({_error.strerror}).") from _error
+    if not os.access(_folder, os.R_OK | os.W_OK | os.X_OK):
+        raise ImproperlyConfigured(f"{_name}: the folder {_folder} cannot be read and written by this account.")
+
 # --- Django -------------------------------------------------------------------------------------------------------
 DEBUG: bool = _env["BROKOLI_DEBUG"]
 SECRET_KEY = secret_key(_env["BROKOLI_SECRET_KEY"], HOME)
@@ -97,7 +105,7 @@ AUTH_PASSWORD_VALIDATORS = [
 def _database(config: dict[str, Any]) -> dict[str, Any]:
     """The connection for many processes: SQLite takes its write lock at BEGIN and waits; PostgreSQL checks idle connections."""
     if config["ENGINE"].endswith("sqlite3"):
-        options = {
+        options = config.get("OPTIONS", {}) | {
             # A transaction that reads first and writes later cannot wait for the lock in WAL mode: it fails at once
             # with SQLITE_BUSY. Taking the lock at BEGIN makes every writer queue for `timeout` seconds instead.
             "transaction_mode": "IMMEDIATE",
@@ -107,7 +115,11 @@ def _database(config: dict[str, Any]) -> dict[str, Any]:
         }
         # In-memory tests would hide every lock, so the test database is a file too.
         return config | {"OPTIONS": options, "CONN_MAX_AGE": None, "TEST": {"NAME": str(Path(config["NAME"]).parent / "test.sqlite3")}}
-    return config | {"OPTIONS": {"connect_timeout": 5, "application_name": "brokoli"}, "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+    # A server that falls silent (its machine is gone, a cable is cut) is an error within a lease, not after the quarter of an hour
+    # that the system would wait. What the URL says (`?sslmode=verify-full`) goes before.
+    options = {"connect_timeout": 5, "application_name": "brokoli", "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+    options |= {"tcp_user_timeout": 10_000} | config.get("OPTIONS", {})
+    return config | {"OPTIONS": options, "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 
 
 DATABASES = {"default": _database(_env["DATABASE_URL"])}
@@ -191,6 +203,3 @@ LOGGING = {
         "sqlglot": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
     },
 }
-
-if not HOME.parent.exists():
-    raise ImproperlyConfigured(f"BROKOLI_HOME: the folder {HOME.parent} does not exist; create it or name another.")

@@ -116,7 +116,8 @@ class _Notifications:
 
     def __init__(self, database: BaseDatabaseWrapper) -> None:
         parameters = database.get_connection_params()
-        known = {"dbname", "user", "password", "host", "port", "connect_timeout", "application_name", "service", "sslmode", "sslrootcert", "passfile"}
+        # Those that libpq knows; the others are Django's and psycopg's own.
+        known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
         self._connection = psycopg.connect(**{key: value for key, value in parameters.items() if key in known}, autocommit=True)
         self._connection.execute("LISTEN brokoli_runs")
 

@@ -22,6 +22,8 @@ def secret_key(given: str, home: Path) -> str:
         key = path.read_text().strip()
     except OSError as error:
         raise ImproperlyConfigured(f"BROKOLI_HOME: {path} cannot be read or written ({error.strerror}).") from error
+    except UnicodeDecodeError:
+        key = ""
     if len(key) < _LEAST_CHARACTERS:
         raise ImproperlyConfigured(f"BROKOLI_HOME: {path} holds no usable key; restore it, or delete it to sign everybody out.")
     return key

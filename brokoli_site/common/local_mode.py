@@ -5,9 +5,9 @@ forwarded it, and it was not sent by a page of another origin (a web page may ma
 """
 
 import ipaddress
+import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -16,7 +16,8 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_FORWARDED_HOST")
+# A header whose name begins so was written by a proxy, for somebody who may be anywhere.
+_FORWARDED = ("HTTP_X_FORWARDED_", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_CLIENT_IP", "HTTP_TRUE_CLIENT_IP", "HTTP_CF_CONNECTING_IP", "HTTP_VIA")
 
 
 class LocalAdministrator:
@@ -57,7 +58,7 @@ def _is_loopback(address: str) -> bool:
 
 def host_name(host: str) -> str:
     """`localhost` of `localhost:8080`, `[::1]` of `[::1]:8080`."""
-    return (host.rsplit(":", 1)[0] if not host.endswith("]") else host).lower()
+    return re.sub(r":\d*\Z", "", host.lower())
 
 
 def is_local(meta: dict[str, Any]) -> bool:
@@ -65,12 +66,12 @@ def is_local(meta: dict[str, Any]) -> bool:
     host = str(meta.get("HTTP_HOST", ""))
     if not _is_loopback(settings.BIND) or not _is_loopback(str(meta.get("REMOTE_ADDR", ""))):
         return False
-    if host_name(host) not in _LOCAL_NAMES or any(name in meta for name in _FORWARDED):
+    if host_name(host) not in _LOCAL_NAMES or any(name.startswith(_FORWARDED) for name in meta):
         return False
     if meta.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
         return False
     origin = meta.get("HTTP_ORIGIN")
-    return origin is None or urlsplit(str(origin)).netloc.lower() == host.lower()
+    return origin is None or str(origin).lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
 
 
 def local_administrator(meta: dict[str, Any]) -> LocalAdministrator | None:

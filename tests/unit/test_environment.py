@@ -1,0 +1,67 @@
+"""Values from the environment: what cannot be used is said in one sentence that names the variable, whatever the value is."""
+
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from brokoli_site import environment
+from brokoli_site.common.keys import secret_key
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BROKOLI_HOME", "~nobody-of-that-name/brokoli"),
+        ("BROKOLI_HOME", "a\0b"),
+        ("BROKOLI_ARTIFACTS", "s3://bucket/path"),
+        ("BROKOLI_ARTIFACTS", "~nobody-of-that-name"),
+        ("BROKOLI_DATA_DIRS", ":"),
+        ("BROKOLI_DATA_DIRS", __file__),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite://:memory:"),
+        ("DATABASE_URL", "mysql://user@host/name"),
+        ("DATABASE_URL", "postgres://user:password@host:notaport/name"),
+        ("DATABASE_URL", "nonsense"),
+        ("BROKOLI_MEMORY_LIMIT", "9" * 400),
+        ("BROKOLI_MEMORY_LIMIT", "99999999TB"),
+        ("BROKOLI_MEMORY_LIMIT", "1KB"),
+        ("BROKOLI_MEMORY_LIMIT", "0%"),
+        ("BROKOLI_SPILL_LIMIT", "much"),
+        ("BROKOLI_WORKER_CONCURRENCY", "0"),
+        ("BROKOLI_WORKER_CONCURRENCY", "-1"),
+        ("BROKOLI_NODE_CONCURRENCY", "four"),
+        ("BROKOLI_THREADS", "1e3"),
+        ("BROKOLI_LEASE_SECONDS", "1"),
+        ("BROKOLI_MAX_DEATHS", "²"),
+        ("BROKOLI_DRAIN_SECONDS", "9" * 5000),
+        ("BROKOLI_DEBUG", "perhaps"),
+        ("BROKOLI_LOG_LEVEL", "LOUD"),
+        ("BROKOLI_LOG_FORMAT", "xml"),
+        ("BROKOLI_TRUSTED_ORIGINS", "brokoli.example.org"),
+    ],
+)
+def test_what_cannot_be_used_is_named(name: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"^{name}: .* cannot be used; expected "):
+        environment.load({"BROKOLI_HOME": str(tmp_path), name: value})
+
+
+def test_the_password_of_a_database_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(ImproperlyConfigured) as caught:
+        environment.load({"BROKOLI_HOME": str(tmp_path), "DATABASE_URL": "mysql://user:hunter2@host/name"})
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_options_of_a_database_url_are_kept(tmp_path: Path) -> None:
+    values = environment.load({"BROKOLI_HOME": str(tmp_path), "DATABASE_URL": "postgres://user@host/name?sslmode=verify-full"})
+
+    assert values["DATABASE_URL"]["OPTIONS"] == {"sslmode": "verify-full"}
+
+
+def test_a_key_that_is_no_text_is_no_key(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "secret_key").write_bytes(b"\xff" * 64)
+
+    with pytest.raises(ImproperlyConfigured, match="holds no usable key"):
+        secret_key("", tmp_path)
