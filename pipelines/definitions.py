@@ -149,7 +149,7 @@ def delete(pipeline_id: uuid.UUID | None, *, seen: Collection[int] | None = None
     Errors: `NotFound`; `PreconditionFailed`; `Conflict` while runs of it are active.
     """
     with transaction.atomic():
-        # The whole row is locked (not `no_key`): a run that is being accepted holds its key, so one of the two waits for the other.
+        # A run that is being accepted locks the row too, so one of the two waits for the other.
         pipeline = Pipeline.objects.live().select_for_update().filter(id=pipeline_id).first() if pipeline_id else None
         if pipeline is None:
             raise _not_found()

@@ -64,8 +64,8 @@ def create_run(run: Run, node_runs: Iterable[NodeRun]) -> Run:
     with transaction.atomic():
         run.status = RunStatus.PENDING
         run.save(force_insert=True)
-        # Only now is it certain: the foreign key of the new row keeps a deletion waiting until this commits.
-        if not Pipeline.objects.live().filter(id=run.pipeline_id).exists():
+        # The lock keeps a deletion waiting until this commits. The foreign key would not: PostgreSQL looks at it only at the commit.
+        if not Pipeline.objects.live().select_for_update(no_key=True).filter(id=run.pipeline_id).exists():
             raise NotFound("The pipeline was deleted.")
         NodeRun.objects.bulk_create(node_runs, batch_size=100)
         log.append([log.entry(run.id, EntryKind.RUN_CREATED, f"Run created (trigger: {run.trigger})", data={"status": run.status})])
