@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import structlog
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection, connections
 
-from runs import queue
+from runs import queue, retention
+from runs.artifacts import ArtifactStore
 from runs.executor import Control, Execution, Outcome, Resources
 from runs.models import Run
 from runs.states import RunStatus
@@ -60,6 +61,7 @@ class WorkerProcess:
         resources = self.open_resources()
         heart = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
         heart.start()
+        threading.Thread(target=_collect_strays, args=(resources.store,), name="strays", daemon=True).start()
         logger.info("worker started", worker=self._worker_id, concurrency=self.options.concurrency)
         try:
             with self._wakeup, ThreadPoolExecutor(self.options.concurrency, thread_name_prefix="run") as pool:
@@ -241,6 +243,18 @@ class WorkerProcess:
     def _database_away(self, error: Exception) -> None:
         logger.warning("database away", worker=self._worker_id, error=str(error).split("\n")[0])
         connection.close()
+
+
+def _collect_strays(store: ArtifactStore) -> None:
+    """Once, beside the work: what workers that were killed left on the disk."""
+    try:
+        pruned = retention.collect_strays(store)
+        if pruned.files:
+            logger.info("strays deleted", files=pruned.files, bytes=pruned.byte_count)
+    except (*_AWAY, OSError) as error:
+        logger.warning("strays not collected", error=str(error).split("\n")[0])
+    finally:
+        connections.close_all()
 
 
 def _raise_bug(future: Future[None]) -> None:

@@ -1,5 +1,7 @@
 """Files that no output names are collected; what a run needs, or is not ours, stays."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,13 @@ def test_a_folder_that_is_no_runs_is_left_alone(tmp_path: Path) -> None:
     collect_strays(store)
 
     assert (foreign.exists(), stray.exists()) == (True, False)
+
+
+def test_folders_that_are_long_at_rest_are_not_looked_into(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    stray = put(store, f"{end_run(accept_run(), RunStatus.SUCCESS).id}/0.1.parquet")
+    old = time.time() - 8 * 24 * 3600
+    os.utime(stray.parent, (old, old))
+
+    assert collect_strays(store).files == 0
+    assert stray.exists()

@@ -11,7 +11,7 @@ from runs import triggers
 from runs.models import LogEntry, NodeOutput, NodeRun, Run, Worker
 from runs.states import NodeStatus, RunStatus, Trigger
 from tests.conftest import StartWorker
-from tests.factories import accept_run, make_pipeline, sql_node
+from tests.factories import accept_run, end_run, make_pipeline, sql_node
 from tests.programs import wait_for
 
 # Some seconds of pure computation on any machine: long enough to be met in the middle, and it can be interrupted.
@@ -91,6 +91,17 @@ def test_a_missing_artifact_runs_its_node_again(start_worker: StartWorker) -> No
     assert second.wait(60) == 0, second.output
     assert status_of(run) == "success"
     assert NodeRun.objects.filter(run=run, node_id="n0").count() == 2
+
+
+def test_what_a_killed_worker_left_on_the_disk_is_collected(start_worker: StartWorker) -> None:
+    ended = end_run(accept_run(), RunStatus.SUCCESS)
+    stray = Path(settings.ARTIFACTS) / str(ended.id) / "0.1.parquet"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"PAR1")
+
+    worker = start_worker()
+
+    worker.wait_for(lambda: not stray.exists(), what="the stray file to be deleted")
 
 
 def test_a_run_that_kills_its_worker_every_time_fails_and_the_queue_goes_on(start_worker: StartWorker) -> None:
