@@ -1,18 +1,20 @@
 """Arrow columns as plain values: those that JSON and CSV can carry without loss or surprise.
 
 The rules, for every place that shows data: integers beyond 2^53 and decimals become text (a JSON number is a double to many
-readers), NaN and infinities null, times ISO 8601, binary base64, lists and structs stay what they are.
+readers), NaN and infinities null, times ISO 8601, intervals as DuckDB writes them, binary base64, lists and structs stay what they are.
 """
 
 import base64
 import itertools
 import json
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+_INTERVAL = struct.Struct("<III")  # months, days, milliseconds
 _EXACT = 2**53  # whole numbers up to here survive a reader that keeps all numbers as doubles
 
 
@@ -98,6 +100,24 @@ def _base64(column: pa.Array) -> list[Any]:
     return [None if v is None else base64.b64encode(v).decode("ascii") for v in column.to_pylist()]
 
 
+def _is_interval(kind: pa.DataType) -> bool:
+    """Parquet's intervals have no type in Arrow. Of what DuckDB writes, nothing else is binary of that width."""
+    return bool(pa.types.is_fixed_size_binary(kind)) and kind.byte_width == _INTERVAL.size
+
+
+def _intervals(column: pa.Array) -> list[Any]:
+    return [None if v is None else _interval(*_INTERVAL.unpack(v)) for v in column.to_pylist()]
+
+
+def _interval(months: int, days: int, milliseconds: int) -> str:
+    """`1 year 2 months 3 days 04:00:05.5`, as a preview shows it."""
+    seconds, thousandths = divmod(milliseconds, 1000)
+    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}" + (f".{thousandths:03}".rstrip("0") if thousandths else "")
+    amounts = ((months // 12, "year"), (months % 12, "month"), (days, "day"))
+    parts = [f"{amount} {unit}{'' if amount == 1 else 's'}" for amount, unit in amounts if amount]
+    return " ".join([*parts, clock] if milliseconds or not parts else parts)
+
+
 def _written(column: pa.Array) -> list[Any]:
     return list(text(column).to_pylist())
 
@@ -109,6 +129,7 @@ _CONVERSIONS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], li
     (pa.types.is_floating, _floats),
     (pa.types.is_binary, _base64),
     (pa.types.is_large_binary, _base64),
+    (_is_interval, _intervals),
     (pa.types.is_fixed_size_binary, _base64),
     (pa.types.is_nested, _nested),
 )

@@ -149,9 +149,11 @@ def _text(value: str | None) -> str | None:
 
 
 def _moment(value: str | None) -> str | None:
+    return None if value is None else iso_time(value)
+
+
+def iso_time(value: str) -> str:
     """`2024-01-15T06:00:00Z` of DuckDB's `2024-01-15 06:00:00+00`; the session's zone is UTC."""
-    if value is None:
-        return None
     iso = value.replace(" ", "T", 1)
     return iso[:-3] + "Z" if iso.endswith("+00") else iso
 

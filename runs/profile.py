@@ -6,6 +6,7 @@ distinct counts and histograms. Distinct counts are exact up to `_EXACT_CELLS` c
 """
 
 import itertools
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from duckdb.sqltypes import DuckDBPyType
 
 from pipelines.expressions import quote
 from runs.measuring import FLOATS, LONGEST_VALUE, SAMPLE_ROWS, Answer, Measurer, Question, Rows, Scan
-from runs.preview import Sample, clean
+from runs.preview import Sample, clean, iso_time
 
 _EXACT_CELLS = 100_000
 _BINS = 10
@@ -125,6 +126,8 @@ def _shown(value: str | None, kind: DuckDBPyType) -> str | None:
         return None
     if kind.id == "boolean":
         return {"0": "false", "1": "true"}.get(value, value)
+    if kind.id.startswith("timestamp"):
+        return iso_time(value)
     value = clean(value)
     return value if len(value) <= LONGEST_VALUE else value[:LONGEST_VALUE] + "…"
 
@@ -136,12 +139,12 @@ def _percent(part: int | None, whole: int) -> float | None:
 
 
 def _samples(preview: Mapping[str, Any], index: int) -> list[str]:
-    """The first few different values, as text."""
+    """The first few different values, as text: what is no text already as JSON."""
     seen: dict[str, None] = {}
     for row in preview["rows"]:
         value = row[index]
         if value is not None:
-            seen[(value if isinstance(value, str) else str(value))[:LONGEST_VALUE]] = None
+            seen[(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:LONGEST_VALUE]] = None
         if len(seen) == _SAMPLES:
             break
     return list(seen)

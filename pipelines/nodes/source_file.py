@@ -18,7 +18,7 @@ from pipelines.expressions import quote
 from pipelines.nodes import csv_files, formats, json_files, reading
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Query, Schema
 from pipelines.nodes.reading import Declared, SourceFile
-from pipelines.nodes.unpacking import is_utf8, unpack
+from pipelines.nodes.unpacking import is_utf8, marked_encoding, unpack
 from pipelines.spec import NodeSpec, Problem
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
@@ -183,11 +183,14 @@ def _plain(context: NodeContext, path: Path, shown: str, number: int, kind: str)
     """The file itself, or its unpacked text when it is compressed or not in UTF-8."""
     gzipped = kind != "parquet" and (formats.is_gzipped(path.name) or formats.has_gzip_mark(path))
     encoding = context.config.encoding if kind != "parquet" else "utf-8"
-    if not gzipped and is_utf8(encoding) and not (kind in ("json", "jsonl") and json_files.has_mark(path)):
-        return SourceFile(path, shown)
-    target = context.scratch() / f"{number}.{kind}"
-    unpack(path, shown, target, gzipped=gzipped, encoding=encoding, stop=context.stop)
-    return SourceFile(target, shown)
+    if gzipped or not is_utf8(encoding) or (kind in ("json", "jsonl") and json_files.has_mark(path)):
+        target = context.scratch() / f"{number}.{kind}"
+        unpack(path, shown, target, gzipped=gzipped, encoding=encoding, stop=context.stop)
+        path = target
+    other = marked_encoding(path) if kind != "parquet" and is_utf8(encoding) else None
+    if other:
+        raise NodeError(f"{shown} is not UTF-8: its first bytes say {other}. Set `encoding` to {other}.")
+    return SourceFile(path, shown)
 
 
 def _shown(asked: str, path: Path, found: Sequence[Path]) -> str:

@@ -324,7 +324,7 @@ def read(value: object) -> Rule:
 
 def _unknown_type(name: object) -> str:
     close = difflib.get_close_matches(str(name), [*MODELS, *TYPE_ALIASES], n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]!r}?" if close else f"the rules are {', '.join(sorted(MODELS))}"
+    hint = f"perhaps {close[0]!r} is meant" if close else f"the rules are {', '.join(sorted(MODELS))}"
     return f"names no rule: {name!r}; {hint}"
 
 

@@ -16,10 +16,19 @@ from pipelines.nodes.base import Stop
 MOST_BYTES = 16 * 1024**3  # that one file may unpack to
 _CHUNK = 1024 * 1024
 _LEVEL = 6  # of gzip: what its own program defaults to
+# The longer marks first: UTF-32's begins with UTF-16's. None of them begins a text in UTF-8.
+_MARKS = (("utf-32", (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)), ("utf-16", (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)))
 
 
 def is_utf8(encoding: str) -> bool:
     return codecs.lookup(encoding).name in ("utf-8", "ascii")
+
+
+def marked_encoding(path: Path) -> str | None:
+    """`utf-16` or `utf-32` where the file begins with the mark of one."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return next((encoding for encoding, marks in _MARKS if start.startswith(marks)), None)
 
 
 def unpack(path: Path, shown: str, target: Path, *, gzipped: bool, encoding: str, stop: Stop) -> None:

@@ -57,6 +57,9 @@ def test_a_profile_of_a_few_rows(engine: duckdb.DuckDBPyConnection, tmp_path: Pa
         "histogram": None,
     }
     number = column(found, "id")
+    at, record, even = column(found, "at"), column(found, "record"), column(found, "even")
+    assert (at["min_val"], at["max_val"], at["sample_values"][0]) == ("2024-01-01T00:00:00Z", "2024-01-01T09:00:00Z", "2024-01-01T00:00:00Z")
+    assert (record["sample_values"], even["sample_values"]) == (['{"a": 0}', '{"a": 1}', '{"a": 2}'], ["true", "false"])
     assert (number["min_val"], number["max_val"], number["mean_val"], number["unique_count"], number["is_numeric"]) == ("0", "9", 4.5, 10, True)
     assert [part["count"] for part in number["histogram"]] == [1] * 10
     assert column(found, "even")["min_val"] == "false"

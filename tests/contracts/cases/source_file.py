@@ -238,6 +238,9 @@ FAILING = [
     Failing({"path": "a.csv"}, before=file("a.csv", 'id,name\n1,"open\n2,b\n'), words=["a.csv, line 2: a quoted value is not closed"]),
     Failing({"path": "a.csv"}, before=file("a.csv", "a,b\r\n1,2\n3,4\r\n"), words=["a.csv", "mixes line endings"]),
     Failing({"path": "a.csv"}, before=file("a.csv", "id,name\n1,café\n".encode("latin-1")), words=["a.csv, line 2: not valid UTF-8", "`encoding`"]),
+    Failing({"path": "a.csv"}, before=file("a.csv", "id,name\n1,café\n".encode("utf-16")), words=["a.csv is not UTF-8", "Set `encoding` to utf-16"]),
+    Failing({"path": "a.csv.gz"}, before=file("a.csv.gz", gzip.compress("id\n1\n".encode("utf-16"))), words=["first bytes say utf-16"]),
+    Failing({"path": "a.json"}, before=file("a.json", '[{"a":1}]'.encode("utf-32")), words=["a.json is not UTF-8", "Set `encoding` to utf-32"]),
     Failing({"path": "a.csv", "encoding": "utf-16"}, before=file("a.csv", b"\xff\xfea"), words=["a.csv, line 1", "not valid utf-16"]),
     Failing(
         {"path": "a.csv", "encoding": "cp1252"}, before=file("a.csv", b"id\n1\n\x81\n"), words=["a.csv, line 3 (about byte 5)", "not valid cp1252"]

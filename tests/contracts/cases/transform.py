@@ -204,7 +204,7 @@ RULES = [
 WRONG = [
     Invalid({"rules": "x"}, field="rules", words="must be a list"),
     Invalid(rules(5), field="rules.0", words="must be a rule"),
-    Invalid(rules({"type": "filtr_rows"}), field="rules.0.type", words="did you mean 'filter_rows'"),
+    Invalid(rules({"type": "filtr_rows"}), field="rules.0.type", words="perhaps 'filter_rows' is meant."),
     Invalid(rules({"condition": "a"}), field="rules.0.type", words="is missing"),
     Invalid(rules("limit(1)", {"type": "filter"}), field="rules.1.condition", words="is missing"),
     Invalid(rules({"type": "limit", "n": -1}), field="rules.0.n", words="0 or more"),
