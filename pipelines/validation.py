@@ -16,7 +16,7 @@ from pipelines import documents, schedules, spec
 from pipelines.config_problems import config_problems, unknown_keys
 from pipelines.graph import Graph, cycle_problems
 from pipelines.nodes import registry
-from pipelines.nodes.base import KnownInput, NodeType, Schema
+from pipelines.nodes.base import Analysis, KnownInput, NodeType, Schema
 from pipelines.spec import InvalidPipeline, NodeSpec, PipelineSpec, Problem, shortened
 
 MOST_TAGS = 50
@@ -202,12 +202,12 @@ def _node(node: NodeSpec, node_type: NodeType, inputs: Sequence[KnownInput], pro
     config, faults = _config(node, node_type)
     problems.extend(faults)
     most = node_type.ports.most
-    if config is None or len(inputs) < least or (most is not None and len(inputs) > most):
+    if len(inputs) < least or (most is not None and len(inputs) > most):
         return None
     known = documents.NODE_SETTINGS
-    problems.extend(_unknown(node, key) for key in unknown_keys(config) if key not in known)
+    problems.extend(_unknown(node, key) for key in (unknown_keys(config) if config is not None else ()) if key not in known)
     try:
-        analysis = node_type.analyse_inputs(node, config, inputs)
+        analysis = Analysis(node_type.analyse_faulty(node, inputs)) if config is None else node_type.analyse_inputs(node, config, inputs)
     except BrokoliError as error:
         problems.append(
             Problem(error.message, node.id, line=getattr(error, "line", None), column=getattr(error, "column", None), pointer=node.pointer)

@@ -235,6 +235,10 @@ class NodeType(ABC):
         """`analyse`, for the types to which it matters what the nodes before them are called."""
         return self.analyse(node, config, [known.schema for known in inputs])
 
+    def analyse_faulty(self, node: NodeSpec, inputs: Sequence[KnownInput]) -> tuple[Problem, ...]:
+        """What else is wrong with a config that does not fit its model: problems in those parts of it that do."""
+        return ()
+
     @abstractmethod
     def run(self, context: NodeContext) -> Result:
         """Do the work. Errors: `NodeError` (or a subclass) with a sentence for people; `duckdb.Error` is translated by the engine."""

@@ -8,7 +8,7 @@ from pydantic import Field
 from brokoli_site.common.errors import NodeError
 from pipelines.expressions import parse_ahead, stored
 from pipelines.nodes import transform_rules
-from pipelines.nodes.base import Analysis, NodeConfig, NodeContext, NodeLogger, NodeType, PassThrough, Ports, Query, Result, Schema
+from pipelines.nodes.base import Analysis, KnownInput, NodeConfig, NodeContext, NodeLogger, NodeType, PassThrough, Ports, Query, Result, Schema
 from pipelines.nodes.transform_builders import plan_of
 from pipelines.nodes.transform_plan import Effect, Plan
 from pipelines.references import References
@@ -50,6 +50,13 @@ class Transform(NodeType):
             schema = tuple(plan.columns)
         return Analysis((*plan.problems, *plan.doubts), None if schema is None else stored(schema))
 
+    def analyse_faulty(self, node: NodeSpec, inputs: Sequence[KnownInput]) -> tuple[Problem, ...]:
+        given = node.config.get("rules")
+        if not isinstance(given, (list, tuple)) or len(given) > _MOST_RULES:
+            return ()
+        plan = plan_of(inputs[0].schema, [_readable(rule) for rule in given], references=None)
+        return (*plan.problems, *plan.doubts)
+
     def run(self, context: NodeContext) -> Result:
         """Errors: `NodeError` naming rule, field and, for an unknown column, those that there are."""
         config: TransformConfig = context.config
@@ -62,6 +69,13 @@ class Transform(NodeType):
             raise NodeError(" ".join(_sentence(problem, config) for problem in plan.problems))
         counts = _counts_between(plan, context)
         return Query(plan.sql, after=lambda row_count: _log(context.log, plan.effects, source.row_count, counts, row_count))
+
+
+def _readable(rule: object) -> transform_rules.Rule | None:
+    try:
+        return transform_rules.read(rule)
+    except ValueError:
+        return None
 
 
 def _sentence(problem: Problem, config: TransformConfig) -> str:

@@ -17,16 +17,19 @@ from pipelines.nodes.transform_rules import Rule
 from pipelines.references import References
 
 
-def plan_of(schema: Schema | None, config_rules: Sequence[Rule], references: References | None) -> Plan:
-    """The plan of rules over an input with `schema` (None: unknown).
+def plan_of(schema: Schema | None, config_rules: Sequence[Rule | None], references: References | None) -> Plan:
+    """The plan of rules over an input with `schema` (None: unknown). A rule that is None cannot be read; the columns behind it are unknown.
 
     Without `references` (when a pipeline is saved) references are unknown values. Errors: `NodeError` for references that
     do not exist; all else is a problem in the plan.
     """
     plan = Plan(schema, references)
-    parse_ahead(getattr(rule, key) for rule in config_rules if not isinstance(rule, rules.Expression) for key in rule.sql_fields)
+    parse_ahead(getattr(rule, key) for rule in config_rules if rule is not None and not isinstance(rule, rules.Expression) for key in rule.sql_fields)
     for index, rule in enumerate(config_rules):
-        _add(plan, index, rule)
+        if rule is None:
+            plan.columns = None
+        else:
+            _add(plan, index, rule)
     return plan
 
 

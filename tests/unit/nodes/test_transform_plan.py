@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pipelines import validation
 from pipelines.nodes.base import Column, Schema
 from pipelines.nodes.transform import Transform
 from pipelines.spec import NodeSpec
@@ -63,3 +64,26 @@ def test_large_rules_are_looked_at_in_reasonable_time(rules: list[Any], schema: 
     started = time.process_time()
     analyse(rules, schema)
     assert time.process_time() - started < 2
+
+
+def test_one_rule_that_cannot_be_read_hides_nothing_that_is_wrong_with_the_others() -> None:
+    rules = [
+        {"type": "filter", "condition": "nope > 1"},
+        {"type": "filterz"},
+        {"type": "filter", "condition": "unknown_from_here > 1"},
+        {"type": "add_column", "name": "b", "expression": "a +"},
+        {"type": "limit", "n": "${param.n}"},
+        "foo(",
+    ]
+    nodes = [
+        {"id": "s", "type": "source_file", "config": {"path": "a.csv", "columns": {"a": "int"}}},
+        {"id": "t", "type": "transform", "config": {"rules": rules}},
+    ]
+    errors = validation.validate({"name": "p", "nodes": nodes, "edges": [{"from": "s", "to": "t"}]}).errors
+    assert [(problem.field, problem.line) for problem in errors] == [
+        ("rules.1.type", None),
+        ("rules.0.condition", 1),
+        ("rules.3.expression", 1),
+        ("rules.5.expression", 1),
+    ]
+    assert errors[2].pointer == "/nodes/1/config/rules/3/expression"
