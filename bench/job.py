@@ -1,13 +1,16 @@
 """The job that the benchmark runs in three ways: read a CSV of orders, keep the paid ones and add a total, check, aggregate, write.
 
-`python -m bench.job plain FOLDER` and `python -m bench.job fused FOLDER` run it as a script would, and print the milliseconds that it
-took from the first statement to the last, without the start of Python and the import of DuckDB.
+`python -m bench.job plain FOLDER` and `python -m bench.job fused FOLDER` run it as a script would, and print the milliseconds of its
+steps and their total, from connecting to the last statement, without the start of Python and the import of DuckDB.
 """
 
+import contextlib
 import csv
 import itertools
+import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,24 +84,42 @@ def pipeline(folder: str) -> dict[str, Any]:
     return {"name": "Bench: a million orders", "pipeline_id": "bench-orders", "nodes": nodes, "edges": edges}
 
 
-def plain(folder: Path) -> None:
+class Steps:
+    """Milliseconds of each step, named as the nodes of the pipeline."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.times[name] = (time.perf_counter() - start) * 1000
+
+
+def plain(folder: Path, steps: Steps) -> None:
     """The five steps one by one, each output kept as Parquet for the next. The check changes no row, so its output is its input's."""
     with duckdb.connect() as connection:
-        connection.execute(f"copy (select * from read_csv('{folder / ORDERS}')) to '{folder / 'orders.parquet'}'")
-        paid = f"select *, quantity * price as total from read_parquet('{folder / 'orders.parquet'}') where status = 'paid'"
-        connection.execute(f"copy ({paid}) to '{folder / 'paid.parquet'}'")
-        check = f"""
-            select count(*) filter (order_id is null), count(*) filter (total not between 0 and 100000), count(*) filter (country is null)
-            from read_parquet('{folder / "paid.parquet"}')
-        """
-        if any(connection.execute(check).fetchall()[0]):
-            raise SystemExit("the check failed")
-        by_country = f"select country, count(order_id) as orders, sum(total) as revenue from read_parquet('{folder / 'paid.parquet'}')"
-        connection.execute(f"copy ({by_country} group by country order by country) to '{folder / 'by_country.parquet'}'")
-        connection.execute(f"copy (select * from read_parquet('{folder / 'by_country.parquet'}')) to '{folder / 'by_country.csv'}' (header)")
+        with steps.step("orders"):
+            connection.execute(f"copy (select * from read_csv('{folder / ORDERS}')) to '{folder / 'orders.parquet'}'")
+        with steps.step("paid"):
+            paid = f"select *, quantity * price as total from read_parquet('{folder / 'orders.parquet'}') where status = 'paid'"
+            connection.execute(f"copy ({paid}) to '{folder / 'paid.parquet'}'")
+        with steps.step("checked"):
+            check = f"""
+                select count(*) filter (order_id is null), count(*) filter (total not between 0 and 100000), count(*) filter (country is null)
+                from read_parquet('{folder / "paid.parquet"}')
+            """
+            if any(connection.execute(check).fetchall()[0]):
+                raise SystemExit("the check failed")
+        with steps.step("by_country"):
+            by_country = f"select country, count(order_id) as orders, sum(total) as revenue from read_parquet('{folder / 'paid.parquet'}')"
+            connection.execute(f"copy ({by_country} group by country order by country) to '{folder / 'by_country.parquet'}'")
+        with steps.step("written"):
+            connection.execute(f"copy (select * from read_parquet('{folder / 'by_country.parquet'}')) to '{folder / 'by_country.csv'}' (header)")
 
 
-def fused(folder: Path) -> None:
+def fused(folder: Path, steps: Steps) -> None:
     """Everything in one statement that keeps nothing but its result; the check is part of the scan."""
     query = f"""
         with paid as (select *, quantity * price as total from read_csv('{folder / ORDERS}') where status = 'paid')
@@ -106,7 +127,7 @@ def fused(folder: Path) -> None:
                count(*) filter (order_id is null or country is null or total not between 0 and 100000) as wrong
         from paid group by country order by country
     """
-    with duckdb.connect() as connection:
+    with duckdb.connect() as connection, steps.step("all"):
         connection.execute(f"create temp table result as {query}")
         if any(connection.execute("select sum(wrong) from result").fetchall()[0]):
             raise SystemExit("the check failed")
@@ -121,9 +142,10 @@ def revenues(folder: Path) -> list[tuple[str, int, int]]:
 
 def main(way: str, folder: str) -> None:
     run = {"plain": plain, "fused": fused}[way]
-    start = time.perf_counter()
-    run(Path(folder))
-    print(round((time.perf_counter() - start) * 1000, 1))
+    steps = Steps()
+    with steps.step("total"):
+        run(Path(folder), steps)
+    print(json.dumps(steps.times))
 
 
 if __name__ == "__main__":

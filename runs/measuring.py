@@ -114,9 +114,11 @@ class Scan:
     def bins(self, edges: Mapping[int, tuple[str, Sequence[float]]]) -> list[list[int]]:
         """Of a sample, when there are many rows. Errors: `duckdb.Error`."""
         asked = [_bin_counts(quote(name), bounds) for name, bounds in edges.values()]
+        bins = [len(bounds) - 1 for _, bounds in edges.values()]
         share = 100 * SAMPLE_ROWS / max(1, self.row_count)
-        found = iter(self._select(list(itertools.chain(*asked)), f" TABLESAMPLE {max(0.01, share):.4f}% (system, 42)" if share < 100 else ""))
-        return [[next(found) for _ in counts] for counts in asked]
+        found = self._select(asked, f" TABLESAMPLE {max(0.01, share):.4f}% (system, 42)" if share < 100 else "")
+        # From the last bin to the first; then come values below the lowest edge, should rounding have made any.
+        return [list(reversed(counts[:size])) if counts else [0] * size for counts, size in zip(found, bins, strict=True)]
 
     def _select(self, items: Sequence[str], suffix: str = "") -> list[Any]:
         values: list[Any] = []
@@ -139,9 +141,11 @@ class Scan:
         return asked
 
 
-def _bin_counts(column: str, bounds: Sequence[float]) -> list[str]:
-    last = len(bounds) - 2
-    return [
-        f"count(*) FILTER ({column} >= {low!r}::DOUBLE AND {column} {'<=' if index == last else '<'} {high!r}::DOUBLE)"
-        for index, (low, high) in enumerate(itertools.pairwise(bounds))
-    ]
+def _bin_counts(column: str, bounds: Sequence[float]) -> str:
+    """SQL of the counts between the edges, from the last bin to the first.
+
+    DuckDB's bins hold their upper edge and ours their lower one; of the negated values it is the other way round.
+    """
+    value = f"CAST({column} AS DOUBLE)"
+    edges = ", ".join(f"{-low!r}::DOUBLE" for low in reversed(bounds[:-1]))
+    return f"map_values(histogram(-{value}, [{edges}]) FILTER (isfinite({value})))"
