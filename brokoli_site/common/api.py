@@ -27,7 +27,8 @@ class StrictSerializer(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         names = data if isinstance(data, Mapping) else ()
-        unknown = {str(name): [f"There is no such field. Known: {self._known()}."] for name in names if name not in self.fields}
+        kind = self.context.get("kind", "field")
+        unknown = {str(name): [f"There is no such {kind}. Known: {self._known()}."] for name in names if name not in self.fields}
         try:
             value = super().to_internal_value(data)
         except serializers.ValidationError as error:
@@ -38,8 +39,21 @@ class StrictSerializer(serializers.Serializer[Any]):
             raise serializers.ValidationError(unknown)
         return value
 
+    def get_fields(self) -> dict[str, Any]:
+        fields = super().get_fields()
+        for field in fields.values():
+            if isinstance(field, serializers.ChoiceField):
+                field.error_messages = {**field.error_messages, "invalid_choice": _choices_sentence(field)}
+        return fields
+
     def _known(self) -> str:
         return ", ".join(self.fields) or "none"
+
+
+def _choices_sentence(field: serializers.ChoiceField) -> str:
+    # The sentence is a template of DRF's; a brace in a choice must stay one.
+    choices = ", ".join(map(str, field.choices)).replace("{", "{{").replace("}", "}}")
+    return f'"{{input}}" is none of {choices}.'
 
 
 class StrictIntegerField(serializers.IntegerField):
@@ -97,7 +111,7 @@ def read_query(request: Request, serializer_class: type[StrictSerializer]) -> di
     many = {name for name, field in serializer_class().fields.items() if isinstance(field, serializers.ListField | serializers.MultipleChoiceField)}
     errors = {name: ["Give it once."] for name in given if len(given.getlist(name)) > 1 and name not in many}
     # A plain dictionary: of a QueryDict, DRF would take what is empty or left out for a form's empty field or unticked box.
-    serializer = serializer_class(data={name: given.getlist(name) if name in many else given[name] for name in given})
+    serializer = serializer_class(data={name: given.getlist(name) if name in many else given[name] for name in given}, context={"kind": "parameter"})
     if not serializer.is_valid():
         errors |= {_name(pointer): messages for pointer, messages in flattened(serializer.errors)}
     if errors:

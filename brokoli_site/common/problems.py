@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import DisallowedHost, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.request import UnreadablePostError
@@ -104,10 +104,15 @@ def _busy() -> BrokoliError:
     return Unavailable("The database is busy or cannot be reached; try again in a moment.")
 
 
+def _unknown_host() -> BrokoliError:
+    return BadRequest("The server does not answer to this host name; its administrator can add it to BROKOLI_ALLOWED_HOSTS.")
+
+
 _DJANGO: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callable[[], BrokoliError]], ...] = (
     (Http404, NotFound),
     (PermissionDenied, _Forbidden),
     (RequestDataTooBig, TooLarge),
+    (DisallowedHost, _unknown_host),
     ((SuspiciousOperation, UnreadablePostError), BadRequest),
     ((OperationalError, InterfaceError), _busy),
 )
@@ -190,7 +195,7 @@ def _is_api(request: HttpRequest) -> bool:
 
 def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _is_api(request):
-        return _answer(request, TooLarge() if isinstance(exception, RequestDataTooBig) else BadRequest())
+        return _answer(request, _as_ours(exception) or BadRequest())
     return defaults.bad_request(request, exception)
 
 

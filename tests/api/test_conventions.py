@@ -132,7 +132,8 @@ def test_places_are_named(client: Client) -> None:
 def test_what_fails_outside_a_view_is_a_problem_too(client: Client) -> None:
     assert client.get("/api/page").status_code == problem(client.get("/api/page"))["status"] == 503
     assert problem(client.get("/api/nowhere"))["status"] == 404
-    assert problem(client.get("/api/echo", headers={"host": "evil.example"}))["status"] == 400
+    unknown_host = problem(client.get("/api/echo", headers={"host": "evil.example"}))
+    assert (unknown_host["status"], "BROKOLI_ALLOWED_HOSTS" in unknown_host["detail"], "evil" in unknown_host["detail"]) == (400, True, False)
     assert client.get("/nowhere").headers["Content-Type"].startswith("text/html")
 
 
@@ -151,6 +152,11 @@ def test_query_parameters_are_strict(client: Client, query: str, names: list[str
     response = client.get(f"/api/echo{query}")
     assert response.status_code == 400
     assert sorted({error["parameter"] for error in problem(response)["errors"]}) == sorted(names)
+
+
+def test_a_wrong_query_parameter_is_told_what_would_be_right(client: Client) -> None:
+    assert problem(client.get("/api/echo?status=c"))["errors"] == [{"parameter": "status", "detail": '"c" is none of a, b.'}]
+    assert problem(client.get("/api/echo?stat=a"))["errors"] == [{"parameter": "stat", "detail": "There is no such parameter. Known: status, tags."}]
 
 
 def test_query_parameters_that_are_known(client: Client) -> None:
