@@ -94,12 +94,15 @@ def perform(server: LocalServer, console: Console) -> bool:
     if not pipelines:
         raise ServerError(f"There is no pipeline {PIPELINE!r}: run `manage.py load_examples` first.")
     pipeline = pipelines[0]
-    console.print(f"[bold]{pipeline['name']}[/bold]: POST {server.url}/api/pipelines/{pipeline['id']}/run")
+    console.print(f"[bold]{pipeline['name']}[/bold]: POST {server.url}/api/pipelines/{pipeline['id']}/run", soft_wrap=True)
     run = watch(api, console, api.post(f"/api/pipelines/{pipeline['id']}/run")["id"])
     console.print()
     if run["status"] == "success":
         console.print(result_table(api.get(f"/api/runs/{run['id']}/nodes/{RESULT_NODE}/preview"), console.width))
-        console.print(f"Succeeded in {duration(run['duration_ms'])}. The same rows are in examples/output of the data folder, as Parquet and CSV.")
+        console.print(
+            f"Succeeded in {duration(run['duration_ms'])}. The same rows are in examples/output of the data folder, as Parquet and CSV.",
+            highlight=False,
+        )
     else:
         show_failure(api, console, run)
     console.print()
@@ -107,7 +110,7 @@ def perform(server: LocalServer, console: Console) -> bool:
         ("API, to try out", "/api/docs"),
         ("This run", f"/api/runs/{run['id']}"),
         ("Its log", f"/api/runs/{run['id']}/logs/export"),
-        ("All runs, in the admin", "/admin/runs/run/"),
+        ("The run in the admin", f"/admin/runs/run/{run['id']}/change/"),
     ):
         console.print(f"  {what:<24}{server.url}{path}", highlight=False, soft_wrap=True)
     api.close()

@@ -20,7 +20,7 @@ from pipelines.models import Pipeline
 class Command(BaseCommand):
     help = "Copy the data of the examples into the data folder, and create the example pipelines or bring them up to date."
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: Any, verbosity: int, **options: Any) -> None:
         if not is_up_to_date():
             raise CommandError("The database is not up to date: run `manage.py migrate` first.")
         examples = Path(settings.BASE_DIR) / "examples"
@@ -32,7 +32,9 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"The data of the examples cannot be written to {target}: {error.strerror}.") from error
         for path in sorted(examples.glob("*.yaml")):
-            self.stdout.write(f"{_load(path)}: {path.stem}")
+            done = _load(path)
+            if verbosity > 0:
+                self.stdout.write(f"{done}: {path.stem}")
 
 
 def _copy(source: Path, target: Path) -> None:
