@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.management import get_commands
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Each part, and which others it may import.
@@ -87,3 +88,7 @@ def test_runs_stands_before_channels() -> None:
     apps = list(settings.INSTALLED_APPS)
 
     assert apps.index("runs") < apps.index("channels")
+
+
+def test_runworker_is_ours_not_that_of_channels() -> None:
+    assert get_commands()["runworker"] == "runs"
