@@ -296,8 +296,10 @@ def test_lists_walk_an_index_whatever_is_asked(client: Client, history: Pipeline
     run = Run.objects.order_by("id").first()
     assert run is not None
     path = LIST + query.format(pipeline=history.id, run=run.id, start=str(run.id)[:10])
+    # The beginning of an id names a narrow range of the index; PostgreSQL may as well sort it as walk it in order.
+    may_sort = 1_000 if "{start}" in query else 0
     started = time.perf_counter()
-    with only_indexed("runs_run") as captured:
+    with only_indexed("runs_run", may_sort) as captured:
         assert client.get(path).status_code == 200
     print(f"{path}: {(time.perf_counter() - started) * 1000:.0f} ms, {len(captured)} queries")  # for the reader; a machine's speed is no test
     assert len(captured) <= 9
