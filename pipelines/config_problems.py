@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from pipelines.spec import shortened
+from pipelines.problems import shortened
 
 _SENTENCES: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "missing": lambda _: "is missing",

@@ -18,9 +18,9 @@ from django.utils.text import slugify
 from brokoli_site.common import yaml
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound, PreconditionFailed
 from pipelines import documents, validation
-from pipelines.guards import deletion_guards
+from pipelines.guards import deletion_guards, save_listeners
 from pipelines.models import Pipeline, PipelineVersion
-from pipelines.spec import LONGEST_NAME
+from pipelines.spec import LONGEST_NAME, PipelineSpec
 
 _ATTEMPTS = 10  # rivals that may win against one change before it gives up
 _LONGEST_BASE = 80  # characters of a slug that is made of a name, before its suffix
@@ -65,13 +65,13 @@ def create(document: Document, *, user: object = None, comment: str = "", slug_b
 
     Errors: `InvalidPipeline` with every problem of the structure; `Conflict` when the document's slug is taken.
     """
-    wanted, stored = _checked(document)
+    wanted, stored, spec = _checked(document)
     base = (slug_base or slugify(stored["name"]))[:_LONGEST_BASE].strip("-_") or "pipeline"
     for _ in range(_ATTEMPTS):
         slug = wanted or _free_slug(base)
         try:
             with transaction.atomic():
-                return _insert(slug, stored, user, comment)
+                return _insert(slug, stored, spec, user, comment)
         except IntegrityError as error:
             if not Pipeline.objects.live().filter(pipeline_id=slug).exists():
                 raise
@@ -95,13 +95,13 @@ def change(
     """
     for _ in range(_ATTEMPTS):
         current = find(pipeline_id)
-        wanted, stored = _checked(make(current.document))  # outside the transaction: it may take a while
+        wanted, stored, spec = _checked(make(current.document))  # outside the transaction: it may take a while
         # A precondition only counts for a request that is right otherwise (RFC 9110, 13.2.1).
         _check_seen(current.pipeline, seen)
         slug = wanted or current.pipeline.pipeline_id
         try:
             with transaction.atomic():
-                changed = _update(current, slug, stored, user, comment)
+                changed = _update(current, slug, stored, spec, user, comment)
         except IntegrityError as error:
             if not Pipeline.objects.live().filter(pipeline_id=slug).exclude(id=current.pipeline.id).exists():
                 raise
@@ -193,44 +193,51 @@ def represented(definition: Definition) -> dict[str, Any]:
     }
 
 
-def _checked(document: Document) -> tuple[str, dict[str, Any]]:
-    """The slug that the document asks for ("" for none), and the document to store. Errors: `InvalidPipeline`."""
+def _checked(document: Document) -> tuple[str, dict[str, Any], PipelineSpec]:
+    """The slug that the document asks for ("" for none), the document to store, and what it says. Errors: `InvalidPipeline`."""
     if not isinstance(document, Mapping):
         raise BadRequest("A pipeline must be an object.")
     stored = documents.normalised(document)
-    validation.check_structure({**stored, "pipeline_id": document.get("pipeline_id")})
-    return document.get("pipeline_id") or "", stored
+    spec = validation.check_structure({**stored, "pipeline_id": document.get("pipeline_id")})
+    return document.get("pipeline_id") or "", stored, spec
 
 
-def _columns(document: dict[str, Any]) -> dict[str, Any]:
-    """What the pipeline's row repeats of the document, for listing and search."""
+def _columns(document: dict[str, Any], spec: PipelineSpec) -> dict[str, Any]:
+    """What the pipeline's row repeats of the document, for listing, search and the queue."""
     keys = ("name", "description", "enabled", "schedule", "schedule_timezone", "tags")
-    return {key: document[key] for key in keys} | {"node_count": len(document["nodes"])}
+    return {key: document[key] for key in keys} | {"node_count": len(spec.nodes), "max_active_runs": spec.max_active_runs}
 
 
-def _insert(slug: str, document: dict[str, Any], user: object, comment: str) -> Definition:
+def _insert(slug: str, document: dict[str, Any], spec: PipelineSpec, user: object, comment: str) -> Definition:
     now = timezone.now()
-    pipeline = Pipeline.objects.create(pipeline_id=slug, version=1, created_at=now, updated_at=now, **_columns(document))
+    pipeline = Pipeline.objects.create(pipeline_id=slug, version=1, created_at=now, updated_at=now, **_columns(document, spec))
     version = PipelineVersion.objects.create(
         pipeline=pipeline, number=1, document=document, comment=comment, created_at=now, created_by_id=_user_id(user)
     )
+    _tell(pipeline, spec)
     return Definition(pipeline, version)
 
 
-def _update(current: Definition, slug: str, document: dict[str, Any], user: object, comment: str) -> Definition | None:
+def _update(current: Definition, slug: str, document: dict[str, Any], spec: PipelineSpec, user: object, comment: str) -> Definition | None:
     """The next version; None when a rival made it first. Call inside a transaction."""
     number, now = current.version.number + 1, timezone.now()
     changed = Pipeline.objects.live().filter(id=current.pipeline.id, version=current.version.number)
-    if not changed.update(pipeline_id=slug, version=number, updated_at=now, **_columns(document)):
+    if not changed.update(pipeline_id=slug, version=number, updated_at=now, **_columns(document, spec)):
         return None
     version = PipelineVersion.objects.create(
         pipeline_id=current.pipeline.id, number=number, document=document, comment=comment, created_at=now, created_by_id=_user_id(user)
     )
     pipeline = current.pipeline
     pipeline.pipeline_id, pipeline.version, pipeline.updated_at = slug, number, now
-    for key, value in _columns(document).items():
+    for key, value in _columns(document, spec).items():
         setattr(pipeline, key, value)
+    _tell(pipeline, spec)
     return Definition(pipeline, version)
+
+
+def _tell(pipeline: Pipeline, spec: PipelineSpec) -> None:
+    for listen in save_listeners:
+        listen(pipeline, spec)
 
 
 def _free_slug(base: str) -> str:

@@ -19,6 +19,22 @@ DEFAULTS: Mapping[str, Any] = {
     "nodes": [],
     "edges": [],
 }
+# Understood too, and kept as they were given: without one, nothing is said about them.
+OPTIONAL_KEYS = frozenset(
+    {
+        "parameters",
+        "timeout",
+        "max_active_runs",
+        "overlap_policy",
+        "missed_runs",
+        "catchup",
+        "depends_on",
+        "dependency_rules",
+        "hooks",
+        "sla_deadline",
+        "sla_timezone",
+    }
+)
 # Keys that every node takes, in its config or beside it.
 NODE_SETTINGS = frozenset({"max_retries", "retry_delay", "retry_backoff", "timeout", "pool"})
 NODE_KEYS = frozenset({"id", "type", "name", "config", "position"}) | NODE_SETTINGS

@@ -3,7 +3,8 @@
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from pipelines.spec import EdgeSpec, InvalidPipeline, PipelineSpec, Problem
+from pipelines.problems import Problem
+from pipelines.spec import EdgeSpec, InvalidPipeline, PipelineSpec
 
 
 class Graph:

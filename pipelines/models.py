@@ -29,6 +29,7 @@ class Pipeline(models.Model):
     tags = models.JSONField(default=list)
     version = models.PositiveIntegerField(default=1, help_text="Number of the current version.")
     node_count = models.PositiveIntegerField(default=0)
+    max_active_runs = models.PositiveIntegerField(null=True, blank=True, help_text="Runs that execute at the same time. Empty: any number.")
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     # A deleted pipeline keeps its runs until they are purged: history that somebody looked at does not vanish under them.
@@ -78,3 +79,27 @@ class PipelineVersion(models.Model):
         if self.pk is not None and not kwargs.get("force_insert"):
             raise TypeError("a pipeline version is immutable; save a new one")
         super().save(*args, **kwargs)
+
+
+class PipelineDependency(models.Model):
+    """One rule of a pipeline's current version: what it needs of another. Written with the version, so that ends find who waits."""
+
+    id = models.BigAutoField(primary_key=True)
+    pipeline = models.ForeignKey(Pipeline, on_delete=models.CASCADE, related_name="dependencies", db_index=False)
+    upstream = models.ForeignKey(Pipeline, on_delete=models.CASCADE, related_name="dependents", db_index=False)
+    state = models.CharField(max_length=10)
+    within_seconds = models.PositiveIntegerField(null=True, blank=True)
+    mode = models.CharField(max_length=10)
+
+    class Meta:
+        ordering = ("id",)
+        constraints = (
+            models.UniqueConstraint(fields=["pipeline", "upstream"], name="pipeline_dependency_unique"),
+            models.CheckConstraint(condition=~Q(pipeline=models.F("upstream")), name="pipeline_dependency_on_another"),
+            models.CheckConstraint(condition=Q(state__in=["succeeded", "completed", "failed"]), name="pipeline_dependency_state_known"),
+            models.CheckConstraint(condition=Q(mode__in=["gate", "trigger"]), name="pipeline_dependency_mode_known"),
+        )
+        indexes = (models.Index(fields=["upstream", "mode"], name="pipeline_dependency_upstream"),)
+
+    def __str__(self) -> str:
+        return f"{self.pipeline_id} on {self.upstream_id}"

@@ -3,8 +3,16 @@
 import datetime as dt
 import functools
 import zoneinfo
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from cronsim import CronSim, CronSimError
+
+from pipelines.problems import Problem
+
+Overlap = Literal["queue", "skip", "cancel_running"]
+MissedRuns = Literal["latest", "all", "none"]
 
 # What cron(8) and the older Brokoli call them.
 _NAMED = {
@@ -16,6 +24,16 @@ _NAMED = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SlaDeadline:
+    """By this time of each day, in this zone, a run should have succeeded."""
+
+    time: dt.time
+    zone: str
+
+
 _ANY_MOMENT = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 
 
@@ -39,3 +57,18 @@ def schedule_fault(schedule: str) -> str:
 def zone_names() -> frozenset[str]:
     """Every IANA time zone that this machine knows."""
     return frozenset(zoneinfo.available_timezones())
+
+
+def read_overlap(document: Mapping[str, Any], problems: list[Problem]) -> Overlap:
+    """`overlap_policy`: what the schedule does while an earlier run is active."""
+    return "queue"
+
+
+def read_missed_runs(document: Mapping[str, Any], problems: list[Problem]) -> MissedRuns:
+    """`missed_runs`, or the SDK's `catchup: true`, which means all."""
+    return "latest"
+
+
+def read_sla(document: Mapping[str, Any], problems: list[Problem]) -> SlaDeadline | None:
+    """`sla_deadline` and `sla_timezone`."""
+    return None

@@ -9,6 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from brokoli_site.common.errors import BrokoliError
+from pipelines import dependencies, hooks, parameters, schedules
+from pipelines.dependencies import DependencyRule
+from pipelines.hooks import Hook
+from pipelines.parameters import Parameter
+from pipelines.problems import Problem, broken, kind_of, shortened
+from pipelines.schedules import MissedRuns, Overlap, SlaDeadline
 
 MOST_NODES = 500
 MOST_EDGES = 10_000
@@ -18,23 +24,7 @@ MOST_RETRIES = 100
 LONGEST_DELAY_MS = 24 * 60 * 60 * 1000
 LONGEST_TIMEOUT_SECONDS = 7 * 24 * 60 * 60
 DEFAULT_TIMEOUT_SECONDS = 1800.0
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something wrong (or doubtful) with a pipeline, at a place that a person can find.
-
-    `node_id` is "" for the pipeline itself; `field` is a dotted path in the node's config (`rules.2.condition`) or the name
-    of a key of the pipeline (`schedule`); `line` and `column` count from 1 inside the text of that field.
-    """
-
-    message: str
-    node_id: str = ""
-    field: str = ""
-    line: int | None = None
-    column: int | None = None
-    severity: Literal["error", "warning"] = "error"
-    pointer: str = ""  # JSON Pointer into the document, when the problem is one of structure
+MOST_ACTIVE_RUNS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +66,15 @@ class PipelineSpec:
     name: str
     nodes: tuple[NodeSpec, ...]
     edges: tuple[EdgeSpec, ...]
-    params: Mapping[str, Any] = field(default_factory=dict)  # the default value of each parameter
+    params: Mapping[str, Any] = field(default_factory=dict)  # default values of parameters, declared or not
+    parameters: tuple[Parameter, ...] = ()  # those that are declared
+    timeout_seconds: float | None = None  # of a whole run, from its first start
+    max_active_runs: int | None = None  # runs of it that execute at the same time
+    overlap: Overlap = "queue"  # what a schedule does while an earlier run of it is active
+    missed_runs: MissedRuns = "latest"  # which ticks are made up for that nobody was there to see
+    dependencies: tuple[DependencyRule, ...] = ()
+    hooks: Mapping[str, tuple[Hook, ...]] = field(default_factory=dict)  # by event: see `hooks.EVENTS`
+    sla: SlaDeadline | None = None
 
     def node(self, node_id: str) -> NodeSpec:
         """Errors: `KeyError`."""
@@ -119,18 +117,47 @@ def read(document: Mapping[str, Any]) -> tuple[PipelineSpec, tuple[Problem, ...]
     problems: list[Problem] = []
     name = document.get("name")
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
-        problems.append(_broken(f"A pipeline needs a name: a text of 1 to {LONGEST_NAME} characters.", "/name", field="name"))
+        problems.append(broken(f"A pipeline needs a name: a text of 1 to {LONGEST_NAME} characters.", "/name", field="name"))
         name = ""
     nodes = _read_nodes(document, problems)
     # Without the list of nodes every edge leads nowhere, which would only bury what is wrong.
     lost = any(problem.pointer == "/nodes" for problem in problems)
     edges = () if lost else _read_edges(document, {node.id for node in nodes}, problems)
     params = document.get("params")
-    return PipelineSpec(name=name, nodes=nodes, edges=edges, params=params if isinstance(params, Mapping) else {}), tuple(problems)
+    spec = PipelineSpec(
+        name=name,
+        nodes=nodes,
+        edges=edges,
+        params=params if isinstance(params, Mapping) else {},
+        parameters=parameters.read(document, problems),
+        timeout_seconds=_number(document, "timeout", LONGEST_TIMEOUT_SECONDS, problems),
+        max_active_runs=_whole_number(document, "max_active_runs", MOST_ACTIVE_RUNS, problems),
+        overlap=schedules.read_overlap(document, problems),
+        missed_runs=schedules.read_missed_runs(document, problems),
+        dependencies=dependencies.read(document, problems),
+        hooks=hooks.read(document, problems),
+        sla=schedules.read_sla(document, problems),
+    )
+    return spec, tuple(problems)
 
 
-def _broken(message: str, pointer: str, node_id: str = "", field: str = "") -> Problem:
-    return Problem(message=message, node_id=node_id, field=field, pointer=pointer)
+def _number(document: Mapping[str, Any], key: str, most: float, problems: list[Problem]) -> float | None:
+    """A number above 0 under `key`; None where there is none (0 is another way to say that)."""
+    found = document.get(key)
+    if found is None or (found == 0 and not isinstance(found, bool)):
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= most:
+        problems.append(broken(f"'{key}' must be a number above 0 and at most {most}, or null.", f"/{key}", field=key))
+        return None
+    return found
+
+
+def _whole_number(document: Mapping[str, Any], key: str, most: int, problems: list[Problem]) -> int | None:
+    found = _number(document, key, most, problems)
+    if found is not None and found != int(found):
+        problems.append(broken(f"'{key}' must be a whole number.", f"/{key}", field=key))
+        return None
+    return None if found is None else int(found)
 
 
 def _list(document: Mapping[str, Any], key: str, most: int, problems: list[Problem]) -> list[Any]:
@@ -139,10 +166,10 @@ def _list(document: Mapping[str, Any], key: str, most: int, problems: list[Probl
     if found is None:
         return []
     if not isinstance(found, list):
-        problems.append(_broken(f"'{key}' must be a list, not {_kind(found)}.", f"/{key}", field=key))
+        problems.append(broken(f"'{key}' must be a list, not {kind_of(found)}.", f"/{key}", field=key))
         return []
     if len(found) > most:
-        problems.append(_broken(f"A pipeline has at most {most} {key}; this one has {len(found)}. Split it in two.", f"/{key}", field=key))
+        problems.append(broken(f"A pipeline has at most {most} {key}; this one has {len(found)}. Split it in two.", f"/{key}", field=key))
         return []
     return found
 
@@ -152,13 +179,13 @@ def _read_nodes(document: Mapping[str, Any], problems: list[Problem]) -> tuple[N
     for index, raw in enumerate(_list(document, "nodes", MOST_NODES, problems)):
         pointer = f"/nodes/{index}"
         if not isinstance(raw, Mapping):
-            problems.append(_broken(f"Node {index + 1} must be an object, not {_kind(raw)}.", pointer, field="nodes"))
+            problems.append(broken(f"Node {index + 1} must be an object, not {kind_of(raw)}.", pointer, field="nodes"))
             continue
         node_id = raw.get("id")
         if not isinstance(node_id, str) or not _can_be_id(node_id):
-            problems.append(_broken(f"Node {index + 1}: its id {_ID_RULE}.", f"{pointer}/id", field="id"))
+            problems.append(broken(f"Node {index + 1}: its id {_ID_RULE}.", f"{pointer}/id", field="id"))
         elif node_id in nodes:
-            problems.append(_broken(f"Two nodes have the id '{node_id}'; ids must be unique.", f"{pointer}/id", node_id, "id"))
+            problems.append(broken(f"Two nodes have the id '{node_id}'; ids must be unique.", f"{pointer}/id", node_id, "id"))
         else:
             node = _read_node(raw, node_id, pointer, problems)
             nodes[node_id] = node
@@ -167,7 +194,7 @@ def _read_nodes(document: Mapping[str, Any], problems: list[Problem]) -> tuple[N
 
 def _read_node(raw: Mapping[str, Any], node_id: str, pointer: str, problems: list[Problem]) -> NodeSpec:
     def wrong(key: str, rule: str) -> None:
-        problems.append(_broken(f"Node '{node_id}': '{key}' must be {rule}.", f"{pointer}/{key}", node_id, key))
+        problems.append(broken(f"Node '{node_id}': '{key}' must be {rule}.", f"{pointer}/{key}", node_id, key))
 
     type_name, name, config, position = raw.get("type"), raw.get("name"), raw.get("config"), raw.get("position")
     if not isinstance(type_name, str) or not 1 <= len(type_name) <= LONGEST_TYPE:
@@ -177,7 +204,7 @@ def _read_node(raw: Mapping[str, Any], node_id: str, pointer: str, problems: lis
         wrong("name", f"a text of at most {LONGEST_NAME} characters")
         name = ""
     if config is not None and not isinstance(config, Mapping):
-        wrong("config", f"an object, not {_kind(config)}")
+        wrong("config", f"an object, not {kind_of(config)}")
         config = {}
     if position is not None and not isinstance(position, Mapping):
         wrong("position", "an object with x and y")
@@ -218,7 +245,7 @@ class _Settings:
         return None, "", ""
 
     def _wrong(self, key: str, pointer: str, rule: str) -> None:
-        self.problems.append(_broken(f"Node '{self.node_id}': '{key}' must be {rule}.", pointer, self.node_id, key))
+        self.problems.append(broken(f"Node '{self.node_id}': '{key}' must be {rule}.", pointer, self.node_id, key))
 
     def number(self, name: str, least: int, most: int, default: float, alias: str = "") -> float:
         value, key, pointer = self._find(name, alias) if alias else self._find(name)
@@ -254,7 +281,7 @@ def _read_edges(document: Mapping[str, Any], known: Collection[str], problems: l
     for index, raw in enumerate(_list(document, "edges", MOST_EDGES, problems)):
         pointer = f"/edges/{index}"
         if not isinstance(raw, Mapping):
-            problems.append(_broken(f"Edge {index + 1} must be an object with 'from' and 'to', not {_kind(raw)}.", pointer, field="edges"))
+            problems.append(broken(f"Edge {index + 1} must be an object with 'from' and 'to', not {kind_of(raw)}.", pointer, field="edges"))
             continue
         edge = _read_edge(raw, index, known, problems)
         if edge is not None:
@@ -267,15 +294,15 @@ def _read_edge(raw: Mapping[str, Any], index: int, known: Collection[str], probl
     pointer, ends = f"/edges/{index}", (raw.get("from"), raw.get("to"))
     for key, end in zip(("from", "to"), ends, strict=True):
         if not isinstance(end, str):
-            problems.append(_broken(f"Edge {index + 1}: '{key}' must be the id of a node.", f"{pointer}/{key}", field="edges"))
+            problems.append(broken(f"Edge {index + 1}: '{key}' must be the id of a node.", f"{pointer}/{key}", field="edges"))
         elif end not in known:
             message = f"Edge {index + 1}: '{key}' names the node '{shortened(end)}', which does not exist."
-            problems.append(_broken(message, f"{pointer}/{key}", field="edges"))
+            problems.append(broken(message, f"{pointer}/{key}", field="edges"))
     condition = raw.get("condition")
     if condition is not None and not isinstance(condition, bool):
-        problems.append(_broken(f"Edge {index + 1}: 'condition' must be true or false.", f"{pointer}/condition", field="edges"))
+        problems.append(broken(f"Edge {index + 1}: 'condition' must be true or false.", f"{pointer}/condition", field="edges"))
     if len(problems) == before and ends[0] == ends[1]:
-        problems.append(_broken(f"Node '{ends[0]}' feeds itself; remove the edge.", pointer, str(ends[0]), "edges"))
+        problems.append(broken(f"Node '{ends[0]}' feeds itself; remove the edge.", pointer, str(ends[0]), "edges"))
     return None if len(problems) > before else EdgeSpec(source=str(ends[0]), target=str(ends[1]), condition=condition)
 
 
@@ -285,14 +312,3 @@ _ID_RULE = f"must be a text of 1 to {LONGEST_NAME} characters without slashes, c
 def _can_be_id(text: str) -> bool:
     """Ids stand in URLs and in the names of tables, so what both cannot carry is refused."""
     return 1 <= len(text) <= LONGEST_NAME and text == text.strip() and text.isprintable() and not set(text) & {"/", "\\"} and text not in (".", "..")
-
-
-def shortened(text: str, most: int = 60) -> str:
-    """`text` for a message: what a client sent may be a megabyte."""
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _kind(value: object) -> str:
-    """What a JSON value is, in words."""
-    kinds = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
-    return kinds.get(type(value), "something else")

@@ -17,7 +17,8 @@ from pipelines.config_problems import config_problems, unknown_keys
 from pipelines.graph import Graph, cycle_problems
 from pipelines.nodes import registry
 from pipelines.nodes.base import Analysis, KnownInput, NodeType, Schema
-from pipelines.spec import InvalidPipeline, NodeSpec, PipelineSpec, Problem, shortened
+from pipelines.problems import Problem, shortened
+from pipelines.spec import InvalidPipeline, NodeSpec, PipelineSpec
 
 MOST_TAGS = 50
 LONGEST_TAG = 100
@@ -244,7 +245,7 @@ def _unknown(node: NodeSpec, key: str) -> Problem:
 def _unused(document: Mapping[str, Any]) -> Iterator[Problem]:
     """One warning a key, however many nodes have it."""
     for key in document:
-        if key not in documents.DEFAULTS and key not in documents.SERVER_KEYS:
+        if key not in documents.DEFAULTS and key not in documents.OPTIONAL_KEYS and key not in documents.SERVER_KEYS:
             yield Problem(f"'{shortened(key)}' is kept, but this server does nothing with it.", field=key, severity="warning")
     for part, known in (("nodes", documents.NODE_KEYS), ("edges", documents.EDGE_KEYS)):
         items = document.get(part)

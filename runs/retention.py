@@ -3,9 +3,13 @@
 import time
 from collections.abc import Collection
 
+import structlog
+
 from brokoli_site.common.ids import parse_id
 from runs.artifacts import ArtifactStore, Pruned
 from runs.models import NodeOutput, Run
+
+logger = structlog.get_logger(__name__)
 
 _RECENT_SECONDS = 7 * 24 * 3600.0
 
@@ -25,4 +29,7 @@ def collect_strays(store: ArtifactStore) -> Pruned:
         # Named by any run's output, not only its own: a resumed run reuses the artifacts of the run before.
         return set(NodeOutput.objects.filter(artifact__in=keys).values_list("artifact", flat=True))
 
-    return store.prune(keep)
+    pruned = store.prune(keep)
+    if pruned.files:
+        logger.info("strays deleted", files=pruned.files, bytes=pruned.byte_count)
+    return pruned

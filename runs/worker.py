@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import structlog
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection, connections
 
-from runs import queue, retention
-from runs.artifacts import ArtifactStore
+from runs import chores, queue
 from runs.executor import Control, Execution, Outcome, Resources
 from runs.models import Run
 from runs.states import RunStatus
+from runs.ticker import Ticker
 from runs.transitions import Lease, LeaseLost
 from runs.wakeup import Wakeup
 
@@ -61,7 +61,9 @@ class WorkerProcess:
         resources = self.open_resources()
         heart = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
         heart.start()
-        threading.Thread(target=_collect_strays, args=(resources.store,), name="strays", daemon=True).start()
+        self._ticker = Ticker(chores.of_worker(resources.store))
+        ticking = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
+        ticking.start()
         logger.info("worker started", worker=self._worker_id, concurrency=self.options.concurrency)
         try:
             with self._wakeup, ThreadPoolExecutor(self.options.concurrency, thread_name_prefix="run") as pool:
@@ -72,7 +74,9 @@ class WorkerProcess:
                     raise
         finally:
             self._ended.set()
+            self._ticker.stop()
             heart.join(timeout=5)
+            ticking.join(timeout=5)
             resources.pool.shutdown(wait=False, cancel_futures=True)
             resources.engine.close()
             self._unregister()
@@ -178,6 +182,7 @@ class WorkerProcess:
                 del self._executing[lease]
             if not certain:
                 self._strays.set()  # given up by ourselves, it may be in nobody else's hands
+            self._ticker.nudge()
             self._wakeup.wake()
 
     def _finish(self, lease: Lease, control: Control, outcome: Outcome) -> bool:
@@ -243,18 +248,6 @@ class WorkerProcess:
     def _database_away(self, error: Exception) -> None:
         logger.warning("database away", worker=self._worker_id, error=str(error).split("\n")[0])
         connection.close()
-
-
-def _collect_strays(store: ArtifactStore) -> None:
-    """Once, beside the work: what workers that were killed left on the disk."""
-    try:
-        pruned = retention.collect_strays(store)
-        if pruned.files:
-            logger.info("strays deleted", files=pruned.files, bytes=pruned.byte_count)
-    except (*_AWAY, OSError) as error:
-        logger.warning("strays not collected", error=str(error).split("\n")[0])
-    finally:
-        connections.close_all()
 
 
 def _raise_bug(future: Future[None]) -> None:

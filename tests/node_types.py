@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.nodes import registry
 from pipelines.nodes.base import Analysis, Column, NodeConfig, NodeContext, NodeType, PassThrough, Ports, Result, Schema
-from pipelines.spec import NodeSpec, Problem
+from pipelines.problems import Problem
+from pipelines.spec import NodeSpec
 
 
 class _Stub(NodeType):

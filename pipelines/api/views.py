@@ -26,7 +26,7 @@ from pipelines.definitions import Definition
 from pipelines.models import PipelineVersion
 from pipelines.nodes import registry
 from pipelines.nodes.base import NodeType
-from pipelines.spec import Problem
+from pipelines.problems import Problem
 
 _PARSERS: list[type[BaseParser]] = [PipelineJSONParser]
 _IMPORT_PARSERS: list[type[BaseParser]] = [PipelineJSONParser, YAMLParser, OldYAMLParser, TextYAMLParser]

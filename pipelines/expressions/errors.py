@@ -1,7 +1,7 @@
 """What is wrong with an expression, and where in its text."""
 
 from brokoli_site.common.errors import NodeError
-from pipelines.spec import shortened
+from pipelines.problems import shortened
 
 _LONGEST = 1000  # it may quote what a user wrote
 

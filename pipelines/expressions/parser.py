@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import orjson
 
-from pipelines.spec import shortened
+from pipelines.problems import shortened
 
 Tree = dict[str, Any]
 

@@ -17,7 +17,8 @@ import duckdb
 from pydantic import BaseModel, ConfigDict
 
 from brokoli_site.common.errors import NodeCancelled, NodeTimeout
-from pipelines.spec import NodeSpec, Problem
+from pipelines.problems import Problem
+from pipelines.spec import NodeSpec
 
 Category = Literal["source", "transform", "quality", "sink", "control"]
 

@@ -18,7 +18,8 @@ from pipelines.nodes.base import Analysis, Column, NodeConfig, NodeContext, Node
 from pipelines.nodes.column_types import common_type
 from pipelines.nodes.columns import ColumnNames, find, free_name, unknown_column
 from pipelines.nodes.config_errors import refused
-from pipelines.spec import NodeSpec, Problem
+from pipelines.problems import Problem
+from pipelines.spec import NodeSpec
 
 JoinKind = Literal["inner", "left", "right", "full", "semi", "anti", "cross"]
 

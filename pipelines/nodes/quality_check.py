@@ -20,8 +20,9 @@ from pipelines.nodes.base import Analysis, Input, NodeConfig, NodeContext, NodeT
 from pipelines.nodes.columns import free_name
 from pipelines.nodes.quality_checks import Check, Other, Surroundings, Verdict, check_pattern, compile_rule
 from pipelines.nodes.quality_values import RuleFault
+from pipelines.problems import Problem
 from pipelines.references import References, UnknownReference
-from pipelines.spec import NodeSpec, Problem
+from pipelines.spec import NodeSpec
 
 _SAMPLE_ROWS = 5
 _SAMPLE_COLUMNS = 10

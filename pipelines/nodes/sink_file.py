@@ -19,7 +19,8 @@ from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeCon
 from pipelines.nodes.files import exact_pattern
 from pipelines.nodes.unpacking import pack
 from pipelines.nodes.writing import PARQUET_COMPRESSIONS, TEXT_COMPRESSIONS, Writing
-from pipelines.spec import NodeSpec, Problem
+from pipelines.problems import Problem
+from pipelines.spec import NodeSpec
 
 _UNRESOLVED = ("${", "{{")
 _LOCK_SECONDS = 0.05

@@ -19,7 +19,8 @@ from pipelines.nodes import csv_files, formats, json_files, reading
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Query, Schema
 from pipelines.nodes.reading import Declared, SourceFile
 from pipelines.nodes.unpacking import is_utf8, marked_encoding, unpack
-from pipelines.spec import NodeSpec, Problem
+from pipelines.problems import Problem
+from pipelines.spec import NodeSpec
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _UNRESOLVED = ("${", "{{")

@@ -9,8 +9,9 @@ from pydantic import Field
 from brokoli_site.common.errors import NodeError
 from pipelines.expressions import BindingProblem, ExpressionError, ParsedQuery, describe, parse_queries_ahead, parse_query, stored
 from pipelines.nodes.base import Analysis, KnownInput, NodeConfig, NodeContext, NodeType, Ports, Query, Result, Schema
+from pipelines.problems import Problem
 from pipelines.references import References
-from pipelines.spec import NodeSpec, Problem
+from pipelines.spec import NodeSpec
 
 
 class SqlConfig(NodeConfig):

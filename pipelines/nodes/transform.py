@@ -11,8 +11,9 @@ from pipelines.nodes import transform_rules
 from pipelines.nodes.base import Analysis, KnownInput, NodeConfig, NodeContext, NodeLogger, NodeType, PassThrough, Ports, Query, Result, Schema
 from pipelines.nodes.transform_builders import plan_of
 from pipelines.nodes.transform_plan import Effect, Plan
+from pipelines.problems import Problem
 from pipelines.references import References
-from pipelines.spec import NodeSpec, Problem
+from pipelines.spec import NodeSpec
 
 # Up to here the rows after any rule are counted; beyond, only where it takes no second sort, join or aggregation.
 _ROWS_THAT_ARE_CHEAP = 200_000

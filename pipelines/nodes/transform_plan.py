@@ -13,9 +13,9 @@ from typing import Literal
 from pipelines.expressions import BindingProblem, ExpressionError, Scalar, describe, parse_scalar, quote
 from pipelines.nodes.base import Column, Schema
 from pipelines.nodes.columns import unknown_column
+from pipelines.problems import Problem
 from pipelines.references import References
 from pipelines.references import find as find_references
-from pipelines.spec import Problem
 
 INPUT = "input"
 # Looking for a name that is close takes its time in wide data; nobody reads that much advice.

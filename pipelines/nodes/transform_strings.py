@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pipelines.expressions import ExpressionError
 from pipelines.expressions.source import Source
 from pipelines.nodes.transform_rules import MODELS, TYPE_ALIASES, Rule, Scalar, normalise, read
-from pipelines.spec import shortened
+from pipelines.problems import shortened
 
 _CALL = re.compile(r"(?P<name>[A-Za-z_]\w*)\s*\((?P<arguments>.*)\)", re.DOTALL)
 _KEYWORD = re.compile(r"(?:filter|where)\s+(?P<condition>\S.*)", re.DOTALL | re.IGNORECASE)

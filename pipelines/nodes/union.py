@@ -16,7 +16,8 @@ from pipelines.expressions import quote
 from pipelines.nodes.base import Analysis, Column, NodeConfig, NodeContext, NodeType, PassThrough, Ports, Query, Result, Schema
 from pipelines.nodes.column_types import common_type
 from pipelines.nodes.columns import free_name
-from pipelines.spec import NodeSpec, Problem
+from pipelines.problems import Problem
+from pipelines.spec import NodeSpec
 
 _MODE_ALIASES = {"union": "by_name", "name": "by_name", "position": "by_position"}
 

@@ -17,7 +17,8 @@ from rest_framework.response import Response
 from brokoli_site.common.api import ApiView, StrictBooleanField, StrictCharField, StrictIntegerField, StrictSerializer, read_body
 from brokoli_site.common.errors import BadRequest, Conflict, Unavailable
 from brokoli_site.common.problems import handler400, handler403, handler404, handler500  # noqa: F401 - Django finds them here
-from pipelines.spec import InvalidPipeline, Problem
+from pipelines.problems import Problem
+from pipelines.spec import InvalidPipeline
 
 SECRET = "postgres://user:hunter2@/srv/host/path"
 ERRORS: dict[str, Exception] = {

@@ -57,11 +57,11 @@ def make(api: Client, **keys: Any) -> dict[str, Any]:
 
 
 def test_create_and_get(api: Client) -> None:
-    response = send(api, "POST", "/api/pipelines", document(hooks={"x": [1.5, None]}, webhook_token=""))
+    response = send(api, "POST", "/api/pipelines", document(interface={"x": [1.5, None]}, webhook_token=""))
     body = response.json()
     assert response.status_code == 201
     assert (response.headers["Location"], response.headers["ETag"]) == (f"/api/pipelines/{body['id']}", '"1"')
-    assert list(body) == [*KEYS, "hooks", "webhook_token"]
+    assert list(body) == [*KEYS, "interface", "webhook_token"]
     assert body == {
         **document(),
         "id": body["id"],
@@ -75,7 +75,7 @@ def test_create_and_get(api: Client) -> None:
         "version": 1,
         "created_at": iso(Pipeline.objects.get().created_at),
         "updated_at": iso(Pipeline.objects.get().updated_at),
-        "hooks": {"x": [1.5, None]},
+        "interface": {"x": [1.5, None]},
         "webhook_token": "",
     }
     got = api.get(response.headers["Location"])
@@ -83,7 +83,7 @@ def test_create_and_get(api: Client) -> None:
 
 
 def test_what_was_read_can_be_sent_back(api: Client) -> None:
-    body = make(api, hooks={})
+    body = make(api, interface={})
     again = send(api, "PUT", f"/api/pipelines/{body['id']}", body)
     assert again.status_code == 200
     assert {**again.json(), "version": 1, "updated_at": body["updated_at"]} == body
@@ -104,7 +104,7 @@ def test_an_invalid_structure_is_422_with_every_problem(api: Client) -> None:
 
 def test_an_unfinished_config_is_saved_and_reported(api: Client) -> None:
     nodes = [{"id": "rows", "type": "stub_rows", "config": {"count": 0, "zzz": 1}}, {"id": "pick", "type": "stub_pick"}]
-    body = make(api, nodes=nodes, edges=[], hooks={})
+    body = make(api, nodes=nodes, edges=[], interface={})
     expected = {
         "valid": False,
         "errors": [
@@ -119,11 +119,17 @@ def test_an_unfinished_config_is_saved_and_reported(api: Client) -> None:
             },
         ],
         "warnings": [
-            {"node_id": "", "field": "hooks", "message": "'hooks' is kept, but this server does nothing with it.", "line": None, "column": None}
+            {
+                "node_id": "",
+                "field": "interface",
+                "message": "'interface' is kept, but this server does nothing with it.",
+                "line": None,
+                "column": None,
+            }
         ],
     }
     assert api.get(f"/api/pipelines/{body['id']}/validate").json() == expected
-    draft = send(api, "POST", "/api/pipelines/validate", document(nodes=nodes, edges=[], hooks={}))
+    draft = send(api, "POST", "/api/pipelines/validate", document(nodes=nodes, edges=[], interface={}))
     assert (draft.status_code, draft.json()) == (200, expected)
 
 
@@ -154,9 +160,9 @@ def test_changes_are_guarded_by_the_etag(api: Client) -> None:
 
 
 def test_patch_is_a_merge_patch(api: Client) -> None:
-    body = make(api, params={"a": 1, "b": 2}, hooks={})
-    patched = send(api, "PATCH", f"/api/pipelines/{body['id']}", {"params": {"a": None, "c": 3}, "hooks": None, "description": "x"}).json()
-    assert (patched["params"], patched["description"], patched["nodes"], "hooks" in patched) == ({"b": 2, "c": 3}, "x", body["nodes"], False)
+    body = make(api, params={"a": 1, "b": 2}, interface={})
+    patched = send(api, "PATCH", f"/api/pipelines/{body['id']}", {"params": {"a": None, "c": 3}, "interface": None, "description": "x"}).json()
+    assert (patched["params"], patched["description"], patched["nodes"], "interface" in patched) == ({"b": 2, "c": 3}, "x", body["nodes"], False)
     refused = send(api, "PATCH", f"/api/pipelines/{body['id']}", {"name": None})
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/name")
 
@@ -203,7 +209,7 @@ def test_a_pipeline_with_active_runs_is_not_deleted(api: Client) -> None:
 
 
 def test_export_and_import(api: Client) -> None:
-    body = make(api, hooks={"script": "a\nb\n", "when": "2024-01-15", "no": "NO"}, description="Zeile 1\nZeile 2: ✓")
+    body = make(api, interface={"script": "a\nb\n", "when": "2024-01-15", "no": "NO"}, description="Zeile 1\nZeile 2: ✓")
     exported = api.get(f"/api/pipelines/{body['id']}/export")
     assert (exported.status_code, exported.headers["Content-Type"]) == (200, "application/yaml")
     assert exported.headers["Content-Disposition"] == 'attachment; filename="daily-orders.yaml"'
@@ -364,7 +370,7 @@ FIELDS = {
     "node id": b'{"name": "x", "nodes": [{"id": %s, "type": "stub_rows"}]}',
     "config": b'{"name": "x", "nodes": [{"id": "a", "type": "stub_rows", "config": {"columns": [%s]}}]}',
     "edge": b'{"name": "x", "edges": [{"from": %s, "to": "a"}]}',
-    "unknown key": b'{"name": "x", "hooks": {"x": [%s]}}',
+    "unknown key": b'{"name": "x", "interface": {"x": [%s]}}',
     "slug": b'{"name": "x", "pipeline_id": %s}',
 }
 

@@ -16,7 +16,8 @@ from pipelines.config_problems import config_problems
 from pipelines.nodes import registry
 from pipelines.nodes.base import Column, NodeConfig, NodeType, RunFacts, Schema, Stop
 from pipelines.nodes.files import DataFolders
-from pipelines.spec import NodeSpec, Problem
+from pipelines.problems import Problem
+from pipelines.spec import NodeSpec
 from runs.artifacts import ArtifactStore
 from runs.engine import DataEngine, EngineLimits, InputArtifact, NodeResult, NodeTask, schema_of
 from tests.contracts.case import Given, Row

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import documents, validation
+from pipelines.problems import Problem
 from pipelines.schedules import schedule_fault, zone_names
-from pipelines.spec import InvalidPipeline, Problem
+from pipelines.spec import InvalidPipeline
 
 pytestmark = pytest.mark.usefixtures("stub_types")
 
@@ -135,7 +136,7 @@ def test_what_is_kept_without_being_used_is_a_warning() -> None:
     document = pipeline(
         {**rows(n=2, colour="red", timeout=5), "capabilities": []},
         {**node("pick", mode="b", rules=[{"type": "keep", "column": "id", "why": "x"}]), "capabilities": ["c"], "retries": 1},
-        hooks={},
+        interface={},
         edges="rows>pick",
         id="x",
         version=3,
@@ -146,7 +147,7 @@ def test_what_is_kept_without_being_used_is_a_warning() -> None:
         ("rows", "colour", "Field 'colour' is not known to a stub_rows node; it is kept and does nothing."),
         ("pick", "rules.0.why", "Field 'rules.0.why' is not known to a stub_pick node; it is kept and does nothing."),
         ("pick", "mode", "Mode b is slow."),
-        ("", "hooks", "'hooks' is kept, but this server does nothing with it."),
+        ("", "interface", "'interface' is kept, but this server does nothing with it."),
         ("", "nodes.capabilities", "'capabilities' of 2 nodes is kept, but this server does nothing with it."),
     ]
 
@@ -184,7 +185,7 @@ def test_the_document_that_is_stored() -> None:
             {"id": "b", "type": "?"},
             7,
         ],
-        "hooks": {"x": 1},
+        "interface": {"x": 1},
     }
     stored = documents.normalised(raw)
     assert stored == {
@@ -201,7 +202,7 @@ def test_the_document_that_is_stored() -> None:
             7,
         ],
         "edges": [],
-        "hooks": {"x": 1},
+        "interface": {"x": 1},
     }
     assert documents.normalised(stored) == stored
 
@@ -222,7 +223,7 @@ NODES = st.lists(
     max_size=4,
 )
 DOCUMENTS = st.dictionaries(
-    st.sampled_from(["name", "tags", "params", "schedule", "schedule_timezone", "enabled", "hooks", "retries"]), JSON
+    st.sampled_from(["name", "tags", "params", "schedule", "schedule_timezone", "enabled", "interface", "retries"]), JSON
 ) | st.builds(
     lambda nodes, edges, rest: {"name": "p", "nodes": nodes, "edges": edges, **rest},
     NODES,

@@ -55,6 +55,14 @@ class Run(models.Model):
     params = models.JSONField(default=dict)
     priority = models.SmallIntegerField(default=0)
     logical_date = models.DateField(null=True, blank=True)
+    # The stretch of time that the run is for: from one tick of the schedule to the next. It ends with the tick that makes the run.
+    interval_start = models.DateTimeField(null=True, blank=True)
+    interval_end = models.DateTimeField(null=True, blank=True)
+    backfill = models.ForeignKey("runs.Backfill", null=True, blank=True, on_delete=models.SET_NULL, related_name="runs", db_index=False)
+    # The run whose end made this one.
+    upstream_run = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="downstream_runs", db_index=False)
+    # The hooks of its version, `{event: [hook]}`, so that ending a run needs no definition. Null: none.
+    hooks = models.JSONField(null=True, blank=True)
     error = models.TextField(blank=True, default="")
 
     created_at = models.DateTimeField()
@@ -87,6 +95,9 @@ class Run(models.Model):
             models.Index(fields=["status", "-priority", "id"], name="run_queue"),
             models.Index(fields=["owner", "status"], name="run_owner"),
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="run_finished"),
+            models.Index(fields=["pipeline", "logical_date"], condition=Q(logical_date__isnull=False), name="run_logical_date"),
+            models.Index(fields=["backfill", "id"], condition=Q(backfill__isnull=False), name="run_backfill"),
+            models.Index(fields=["upstream_run"], condition=Q(upstream_run__isnull=False), name="run_upstream"),
         )
         constraints = (
             models.CheckConstraint(condition=Q(status__in=[s.value for s in RunStatus]), name="run_status_known"),
@@ -98,6 +109,9 @@ class Run(models.Model):
                 name="run_finished_when_terminal",
             ),
             models.UniqueConstraint(fields=["resumed_from"], condition=Q(status__in=sorted(ACTIVE)), name="run_one_active_resume"),
+            # However many schedulers look at the clock: one run a tick. However often an end is told: one run downstream of it.
+            models.UniqueConstraint(fields=["pipeline", "interval_end"], condition=Q(trigger=Trigger.SCHEDULE), name="run_one_a_tick"),
+            models.UniqueConstraint(fields=["pipeline", "upstream_run"], condition=Q(trigger=Trigger.UPSTREAM), name="run_one_an_upstream_end"),
         )
         permissions = (
             ("view", "Can see runs"),

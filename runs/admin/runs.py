@@ -4,83 +4,30 @@ Quick whatever the history: lists walk an index, totals are counted up to a limi
 index, and no row is asked for by itself.
 """
 
-import datetime as dt
 from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from brokoli_site.common.errors import BrokoliError
-from brokoli_site.common.ids import parse_id
 from brokoli_site.common.time import human_duration, milliseconds
-from pipelines.admin import ReadOnlyAdmin, pretty
+from pipelines.admin import pretty
 from runs import triggers
-from runs.admin_lists import CreatedFilter, PipelineFilter, RecentPaginator, matching_runs
-from runs.models import LogEntry, NodeOutput, NodeRun, Run, Worker
+from runs.admin.history import HistoryAdmin, badge, link, moment, took
+from runs.admin.lists import CreatedFilter, PipelineFilter, matching_runs
+from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from runs.states import ACTIVE, RunStatus
 
 LAST_LINES = 100
 _MOST_ATTEMPTS = 1_000
 _MOST_AT_ONCE = 100
-
-
-def link(view: str, key: object, text: object) -> SafeString:
-    return format_html('<a href="{}">{}</a>', reverse(f"admin:{view}_change", args=[key]), text)
-
-
-def badge(status: str) -> SafeString:
-    return format_html('<span class="status status-{}">{}</span>', status, status)
-
-
-def moment(time: dt.datetime | None) -> str:
-    return f"{time:%Y-%m-%d %H:%M:%S}" if time else "-"
-
-
-def took(row: Run | NodeRun) -> str:
-    """`1m23s`; with `…` while it still goes on."""
-    elapsed = milliseconds(row.started_at, row.finished_at or timezone.now())
-    if elapsed is None:
-        return "-"
-    return human_duration(elapsed) if row.finished_at else f"{human_duration(elapsed)}…"
-
-
-class NewestFirst(ChangeList):
-    """Ordered by age and by nothing else, whatever the address says: no other order has an index."""
-
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
-        return ["-pk"]
-
-
-class HistoryAdmin(ReadOnlyAdmin):
-    """Rows of a table that only grows."""
-
-    list_per_page = 50
-    sortable_by: ClassVar[tuple[str, ...]] = ()
-    show_facets = admin.ShowFacets.NEVER  # they count the whole table
-
-    class Media:
-        css: ClassVar = {"all": ["runs/admin.css"]}
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return NewestFirst
-
-    def get_paginator(self, request: HttpRequest, queryset: QuerySet[Any], per_page: int, *arguments: Any, **named: Any) -> RecentPaginator:
-        return RecentPaginator(queryset, per_page, *arguments, rows=self.get_queryset(request))
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("runs.view")
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("runs.view")
 
 
 @admin.register(Run)
@@ -260,59 +207,3 @@ def resumed(run_id: UUID) -> SafeString:
     """Resume a run; what to say of it. Errors: as `triggers.resume`."""
     run = triggers.resume(run_id)
     return format_html("Run {} goes on where run {} failed.", link("runs_run", run.id, run.id), link("runs_run", run_id, run_id))
-
-
-class PartAdmin(HistoryAdmin):
-    """What belongs to a run; found by its run."""
-
-    search_fields = ("run",)  # makes the box appear; `get_search_results` decides
-    search_help_text = "The id of a run."
-
-    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
-        return (queryset.filter(run_id=parse_id(search_term.strip())) if search_term else queryset), False
-
-    @admin.display(description="Run")
-    def run_link(self, row: NodeRun | NodeOutput | LogEntry) -> SafeString:
-        return link("runs_run", row.run_id, row.run_id)
-
-
-@admin.register(NodeRun)
-class NodeRunAdmin(PartAdmin):
-    list_display = ("id", "run_link", "node_id", "type", "attempt", "shown_status", "row_count", "duration")
-    fields = ("id", "run_link", "node_id", "name", "type", "attempt", "shown_status", "error", "row_count", "ready_at", "started_at", "finished_at")
-
-    @admin.display(description="Status")
-    def shown_status(self, row: NodeRun) -> SafeString:
-        return badge(row.status)
-
-    @admin.display(description="Duration")
-    def duration(self, row: NodeRun) -> str:
-        return took(row)
-
-
-@admin.register(NodeOutput)
-class NodeOutputAdmin(PartAdmin):
-    list_display = ("id", "run_link", "node_id", "row_count", "byte_count", "created_at")
-    fields = ("id", "run_link", "node_id", "artifact", "row_count", "byte_count", "created_at", "shown_schema", "shown_preview")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[NodeOutput]:
-        return super().get_queryset(request).defer("schema", "preview", "profile")
-
-    @admin.display(description="Schema")
-    def shown_schema(self, row: NodeOutput) -> SafeString:
-        return format_html("<pre>{}</pre>", pretty(row.schema))
-
-    @admin.display(description="Preview")
-    def shown_preview(self, row: NodeOutput) -> SafeString:
-        return format_html("<pre>{}</pre>", pretty(row.preview))
-
-
-@admin.register(LogEntry)
-class LogEntryAdmin(PartAdmin):
-    list_display = ("seq", "timestamp", "run_link", "node_id", "level", "kind", "message")
-    fields = ("seq", "timestamp", "run_link", "node_id", "attempt", "level", "kind", "message", "data")
-
-
-@admin.register(Worker)
-class WorkerAdmin(HistoryAdmin):
-    list_display = ("id", "hostname", "pid", "concurrency", "draining", "started_at", "seen_at")

@@ -1,0 +1,24 @@
+"""The rows of this app, a noun a module."""
+
+from runs.models.backfills import Backfill
+from runs.models.notifications import Notification, SlaMiss
+from runs.models.pools import Pool, PoolTicket
+from runs.models.requests import IdempotencyKey
+from runs.models.runs import LogEntry, NodeOutput, NodeRun, Run, Worker
+from runs.models.scheduling import ScheduleState, UpstreamEnd
+
+__all__ = [
+    "Backfill",
+    "IdempotencyKey",
+    "LogEntry",
+    "NodeOutput",
+    "NodeRun",
+    "Notification",
+    "Pool",
+    "PoolTicket",
+    "Run",
+    "ScheduleState",
+    "SlaMiss",
+    "UpstreamEnd",
+    "Worker",
+]
