@@ -22,3 +22,8 @@ class Hook:
 def read(document: Mapping[str, Any], problems: list[Problem]) -> dict[str, tuple[Hook, ...]]:
     """The enabled hooks by event; what cannot be read is added to `problems`."""
     return {}
+
+
+def stored(hook: Hook) -> dict[str, Any]:
+    """The hook as JSON, as runs and notifications keep it."""
+    return {"kind": hook.kind, "url": hook.url, "extra": dict(hook.extra)}

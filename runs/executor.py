@@ -345,9 +345,9 @@ class Execution:
                 return [transitions.cancel_node(attempt, item.result.message)]
             if self.control.draining.is_set() or self.control.lost.is_set():
                 return []  # releasing the run ends the attempt as lost, and another follows
-        return self._fail(attempt, item.result)
+        return self._fail(attempt, item.result, run)
 
-    def _fail(self, attempt: NodeRun, error: NodeError) -> list[LogEntry]:
+    def _fail(self, attempt: NodeRun, error: NodeError, run: Run) -> list[LogEntry]:
         policy = self._nodes[attempt.node_id].retry
         entries = [transitions.fail_node(attempt, error.message)]
         self._failures[attempt.node_id] += 1
@@ -358,6 +358,7 @@ class Execution:
             self._attempts[attempt.node_id] = following
             self._due[attempt.node_id] = time.monotonic() + delay
             return [*entries, entry]
+        transitions.note_failed_node(run, attempt)
         for below in self._graph.below(attempt.node_id):
             waiting = self._attempts[below]
             if waiting.status == NodeStatus.PENDING:

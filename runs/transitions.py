@@ -17,7 +17,7 @@ from django.utils import timezone
 from brokoli_site.common.errors import BrokoliError, Conflict, NotFound
 from brokoli_site.common.time import human_duration, milliseconds
 from pipelines.models import Pipeline
-from runs import log, states
+from runs import log, notifications, states
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from runs.states import TERMINAL, EntryKind, NodeStatus, RunStatus
 
@@ -50,7 +50,7 @@ def fenced(lease: Lease) -> Iterator[Run]:
         # PostgreSQL locks the row, so that a reaper waits for the commit; SQLite holds its one write lock since BEGIN IMMEDIATE.
         held = Run.objects.select_for_update(no_key=True).leased(lease.owner, lease.epoch).filter(id=lease.run_id)
         # Few columns and no ORDER BY: this is the most frequent query of a worker.
-        run = next(iter(held.only("status", "epoch", "started_at", "cancel_requested_at", "cancel_force", "resumed_from").order_by()), None)
+        run = next(iter(held.only("status", "epoch", "started_at", "cancel_requested_at", "cancel_force", "resumed_from", "hooks").order_by()), None)
         if run is None:
             raise LeaseLost(f"run {lease.run_id} is no longer leased to {lease.owner} (epoch {lease.epoch})")
         yield run
@@ -76,7 +76,7 @@ def create_run(run: Run, node_runs: Iterable[NodeRun]) -> Run:
 def start_run(run_id: UUID, owner: str) -> Lease | None:
     """pending -> running: take the lease and raise the epoch. None when another worker, or a cancel, was first."""
     with transaction.atomic():
-        run = Run.objects.filter(id=run_id, status=RunStatus.PENDING).only("id", "epoch", "started_at").first()
+        run = Run.objects.filter(id=run_id, status=RunStatus.PENDING).only("id", "epoch", "started_at", "hooks").first()
         if run is None:
             return None
         now = timezone.now()
@@ -85,6 +85,8 @@ def start_run(run_id: UUID, owner: str) -> Lease | None:
         )
         if not won:
             return None
+        if run.epoch == 0:
+            notifications.note(run, "on_start")
         again = "" if run.epoch == 0 else f" again (claim {run.epoch + 1})"
         log.append([log.entry(run.id, EntryKind.RUN_STARTED, f"Run started{again}", data={"status": RunStatus.RUNNING, "worker": owner})])
         return Lease(run.id, owner, run.epoch + 1)
@@ -173,6 +175,9 @@ def _end_run(run: Run, before: RunStatus, after: RunStatus, error: str, guard: d
     level = {RunStatus.SUCCESS: "info", RunStatus.FAILED: "error", RunStatus.CANCELLED: "warning"}[after]
     data = {"status": after, "duration_ms": duration, "error": error}
     log.append([log.entry(run.id, kinds[after], message, level=level, data=data)])
+    event = {RunStatus.SUCCESS: "on_success", RunStatus.FAILED: "on_failure"}.get(after)
+    if event:
+        notifications.note(run, event)
     log.notify()
     return True
 
@@ -219,6 +224,12 @@ def fail_node(node_run: NodeRun, error: str, *, lost: bool = False) -> LogEntry:
     _change_node(node_run, NodeStatus.FAILED, finished_at=now, error=error, lost=lost)
     data = {"status": NodeStatus.FAILED, "error": error, "duration_ms": milliseconds(node_run.started_at, now)}
     return _node_entry(node_run, EntryKind.NODE_FAILED, f"Node failed: {error}", data, level="error")
+
+
+def note_failed_node(run: Run, node_run: NodeRun) -> None:
+    """Tell whom it concerns that a node failed for good: no attempt follows."""
+    node = {"id": node_run.node_id, "name": node_run.name, "type": node_run.type, "attempt": node_run.attempt, "error": node_run.error}
+    notifications.note(run, "on_node_failure", node=node)
 
 
 def cancel_node(node_run: NodeRun, reason: str) -> LogEntry:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound
 from pipelines.graph import Graph
+from pipelines.hooks import stored
 from pipelines.models import Pipeline, PipelineVersion
 from pipelines.spec import PipelineSpec
 from pipelines.validation import check
@@ -99,6 +100,7 @@ def _accept(version: PipelineVersion, accepted: Run) -> Run:
     if accepted.resume_from_node and accepted.resume_from_node not in graph.order:
         raise BadRequest(f"The pipeline has no node '{accepted.resume_from_node}'.", "/from_node")
     accepted.created_at = timezone.now()
+    accepted.hooks = {event: [stored(hook) for hook in hooks] for event, hooks in spec.hooks.items()} or None
     return transitions.create_run(accepted, _node_runs(accepted, spec, graph))
 
 

@@ -34,7 +34,10 @@ class Notification(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        indexes: ClassVar = [models.Index(fields=["status", "next_attempt_at"], name="notification_due")]
+        indexes: ClassVar = [
+            models.Index(fields=["status", "next_attempt_at"], name="notification_due"),
+            models.Index(fields=["status", "pipeline"], name="notification_waiting"),  # counts what waits, in all and of a pipeline
+        ]
         constraints: ClassVar = [models.CheckConstraint(condition=Q(status__in=["pending", "sent", "failed"]), name="notification_status_known")]
 
     def __str__(self) -> str:
