@@ -1,6 +1,8 @@
 """References to what is known when a node starts: `${param.x}`, `${run.id}`, `${run.date}`, `${run.started_at}`, `${env.BROKOLI_VAR_X}`.
 
-The SDK's forms mean the same: `{{ params.x }}`, `{{ ds }}`, `{{ ds_nodash }}`, `{{ ts }}`, `{{ run_id }}`. `$${` is a plain `${`.
+`${run.interval_start}` and `${run.interval_end}` delimit the stretch of time that a schedule's run is for. The SDK's forms mean
+the same: `{{ params.x }}`, `{{ ds }}`, `{{ ds_nodash }}`, `{{ ts }}`, `{{ run_id }}`, `{{ data_interval_start }}` and
+`{{ data_interval_end }}`. `$${` is a plain `${`.
 
 In texts a reference is replaced by its value; a text that is nothing but one reference becomes the value itself, with its
 type. In SQL a reference never becomes text of the statement: see `pipelines.expressions`.
@@ -22,8 +24,16 @@ Value = str | int | float | bool | None
 ENVIRONMENT_PREFIX = "BROKOLI_VAR_"
 
 _PATTERN = re.compile(r"(?P<escape>\$)?\$\{(?P<name>[^{}]*)\}|\{\{\s*(?P<template>[A-Za-z_][\w.]*)\s*\}\}")
-_TEMPLATES = {"ds": "run.date", "ds_nodash": "run.date_nodash", "run_id": "run.id", "ts": "run.started_at"}
-_RUN_NAMES = ("id", "date", "date_nodash", "started_at")
+_TEMPLATES = {
+    "ds": "run.date",
+    "ds_nodash": "run.date_nodash",
+    "run_id": "run.id",
+    "ts": "run.started_at",
+    "data_interval_start": "run.interval_start",
+    "data_interval_end": "run.interval_end",
+}
+_RUN_NAMES = ("id", "date", "date_nodash", "started_at", "interval_start", "interval_end")
+_NO_INTERVAL = "; only runs that a schedule or a backfill of its intervals made have one"
 _LATER = {"var": "variables", "secret": "secrets"}
 
 
@@ -92,6 +102,8 @@ class References:
     params: Mapping[str, Any] = field(default_factory=dict)
     date: dt.date | None = None
     started_at: dt.datetime | None = None
+    interval_start: dt.datetime | None = None
+    interval_end: dt.datetime | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     @classmethod
@@ -99,7 +111,14 @@ class References:
         """A run without a logical date has that of its start, in UTC; a run that has not started, today's."""
         started_at = facts.started_at
         date = facts.logical_date or (started_at or dt.datetime.now(dt.UTC)).astimezone(dt.UTC).date()
-        return cls(run_id=facts.run_id, params=facts.params, date=date, started_at=started_at)
+        return cls(
+            run_id=facts.run_id,
+            params=facts.params,
+            date=date,
+            started_at=started_at,
+            interval_start=facts.interval_start,
+            interval_end=facts.interval_end,
+        )
 
     def value(self, reference: Reference) -> Value:
         """Errors: `UnknownReference` naming the reference."""
@@ -131,11 +150,13 @@ class References:
             "id": self.run_id,
             "date": self.date.isoformat() if self.date else None,
             "date_nodash": self.date.strftime("%Y%m%d") if self.date else None,
-            "started_at": self.started_at.astimezone(dt.UTC).isoformat() if self.started_at else None,
+            "started_at": _utc(self.started_at),
+            "interval_start": _utc(self.interval_start),
+            "interval_end": _utc(self.interval_end),
         }
         value = values[reference.name]
         if value is None:
-            raise UnknownReference(f"{reference.text}: this run has none")
+            raise UnknownReference(f"{reference.text}: this run has none" + (_NO_INTERVAL if reference.name.startswith("interval") else ""))
         return value
 
     def substitute(self, value: Any) -> Any:
@@ -159,6 +180,10 @@ class References:
             parts += [text[done : reference.start], as_text(self.value(reference))]
             done = reference.end
         return "".join(parts) + text[done:]
+
+
+def _utc(moment: dt.datetime | None) -> str | None:
+    return moment.astimezone(dt.UTC).isoformat() if moment else None
 
 
 def as_text(value: Value) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from brokoli_site.common.errors import BrokoliError, NodeError
-from pipelines import documents, schedules, spec
+from pipelines import documents, parameters, references, schedules, spec
 from pipelines.config_problems import config_problems, unknown_keys
 from pipelines.graph import Graph, cycle_problems
 from pipelines.nodes import registry
@@ -61,7 +61,7 @@ def validate(document: Mapping[str, Any]) -> Report:
     slug = document.get("pipeline_id")
     document = documents.normalised(document)
     found, structural = _structure({**document, "pipeline_id": slug})
-    problems = [*structural, *_empty(found), *_configs(found, _cyclic(structural)), *_unused(document)]
+    problems = [*structural, *_empty(found), *_configs(found, _cyclic(structural)), *_params(document, found), *_unused(document)]
     return Report(
         errors=tuple(problem for problem in problems if problem.severity == "error"),
         warnings=tuple(problem for problem in problems if problem.severity == "warning"),
@@ -220,13 +220,17 @@ def _node(node: NodeSpec, node_type: NodeType, inputs: Sequence[KnownInput], pro
 
 def _config(node: NodeSpec, node_type: NodeType) -> tuple[BaseModel | None, list[Problem]]:
     """The config as its model, or what is wrong with it. A value that a reference will fill in can only be judged by the run."""
+
+    def filled_in(field: str, value: Any) -> bool:
+        return isinstance(value, str) and field.split(".", maxsplit=1)[0] not in node_type.raw_keys and _REFERENCE.search(value) is not None
+
     try:
         return node_type.Config.model_validate(dict(node.config)), []
     except ValidationError as error:
         return None, [
             Problem(f"Field '{field}' {sentence}." if field else f"{sentence}.", node.id, field, pointer=_pointer(node, field))
             for field, sentence, value in config_problems(error, node.config)
-            if not (isinstance(value, str) and _REFERENCE.search(value))
+            if not filled_in(field, value)
         ]
 
 
@@ -237,6 +241,40 @@ def _pointer(node: NodeSpec, field: str) -> str:
 def _unknown(node: NodeSpec, key: str) -> Problem:
     message = f"Field '{shortened(key)}' is not known to a {node.type} node; it is kept and does nothing."
     return Problem(message, node.id, key, severity="warning", pointer=_pointer(node, key))
+
+
+# --- params -------------------------------------------------------------------------------------------------------
+
+
+def _params(document: Mapping[str, Any], found: PipelineSpec) -> Iterator[Problem]:
+    yield from parameters.warnings(document, found.parameters, found.params)
+    known = {*found.params, *(parameter.name for parameter in found.parameters)}
+    for node in found.nodes:
+        if node.type and not _type_fault(node.type):
+            raw = registry.get(node.type).raw_keys
+            for field, name in _asked_for({key: value for key, value in node.config.items() if key not in raw}):
+                if name not in known:
+                    yield _unknown_param(node, field, name, sure=bool(found.parameters) and name != parameters.ALWAYS_GIVEN)
+
+
+def _asked_for(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted field, name of a param) for each name in each text of a config."""
+    if isinstance(value, str):
+        if "{" in value:
+            names = (found.name for found in references.find(value) if found.kind == "param" and found.name and not found.escaped)
+            yield from ((field, name) for name in dict.fromkeys(names))
+    elif isinstance(value, Mapping | list):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _asked_for(inner, f"{field}.{key}" if field else str(key))
+
+
+def _unknown_param(node: NodeSpec, field: str, name: str, *, sure: bool) -> Problem:
+    name = shortened(name)
+    if sure:
+        message = f"Field '{field}' uses the parameter '{name}', which the pipeline does not declare."
+    else:
+        message = f"Field '{field}' uses the parameter '{name}', which has no default: each run must be given one, or the node fails."
+    return Problem(message, node.id, field, severity="error" if sure else "warning", pointer=_pointer(node, field))
 
 
 # --- what is kept without being used ------------------------------------------------------------------------------

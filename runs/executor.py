@@ -23,6 +23,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from brokoli_site.common.errors import NodeCancelled, NodeError
+from pipelines import parameters
 from pipelines.graph import Graph
 from pipelines.models import PipelineVersion
 from pipelines.nodes.base import Column, RunFacts, Stop
@@ -136,9 +137,11 @@ class Execution:
             run_id=str(run.id),
             pipeline_id=str(run.pipeline_id),
             pipeline_name=run.pipeline.name,
-            params={**self._spec.params, **run.params},
+            params=parameters.resolved(self._spec.parameters, self._spec.params, run.params),
             logical_date=run.logical_date or run.created_at.date(),
             started_at=run.started_at,
+            interval_start=run.interval_start,
+            interval_end=run.interval_end,
         )
         fresh = run.epoch == 1 and run.resumed_from_id is None
         self._reload(fresh=fresh)

@@ -95,12 +95,28 @@ class Many(_Stub):
     Config = NodeConfig
 
 
-_TYPES = (Rows, Pick, Both, Many)
+class ScriptConfig(NodeConfig):
+    script: str = Field(default="", max_length=100)
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Script(_Stub):
+    """Its script, and what is nested in its options, is passed as it is."""
+
+    name = "stub_script"
+    label = "Script"
+    ports = Ports(0, 1)
+    Config = ScriptConfig
+    raw_keys = frozenset({"script", "options"})
+
+
+_TYPES = (Rows, Pick, Both, Many, Script)
 
 
 @pytest.fixture
 def stub_types(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """`stub_rows`, `stub_pick`, `stub_both` and `stub_many` are node types while the test runs."""
+    """`stub_rows`, `stub_pick`, `stub_both`, `stub_many` and `stub_script` are node types while the test runs."""
     points = [EntryPoint(found.name, f"{__name__}:{found.__name__}", registry.ENTRY_POINT_GROUP) for found in _TYPES]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
     registry._third_party.cache_clear()

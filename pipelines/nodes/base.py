@@ -116,6 +116,8 @@ class RunFacts:
     params: Mapping[str, Any]
     logical_date: dt.date | None = None
     started_at: dt.datetime | None = None
+    interval_start: dt.datetime | None = None
+    interval_end: dt.datetime | None = None
 
 
 class FileAccess(Protocol):
@@ -220,6 +222,9 @@ class NodeType(ABC):
     trusted: ClassVar[bool] = False
     # Config keys (first level) whose texts hold SQL: `${…}` in them becomes a bound literal, never text. See `references.py`.
     sql_keys: ClassVar[frozenset[str]] = frozenset()
+    # Config keys (first level) that are passed as they are: `${…}` in a script is the script's own, and a value put into its text
+    # would be executed. Such a node gets its params beside the text.
+    raw_keys: ClassVar[frozenset[str]] = frozenset()
 
     def normalise(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The config with aliases replaced by the names of the model. Must accept anything: what it cannot read it leaves."""

@@ -80,15 +80,14 @@ def is_disabled(type_name: str) -> bool:
 
 
 def prepare(node: NodeSpec, facts: RunFacts) -> tuple[NodeType, NodeConfig]:
-    """The type of a node that is about to run, and its config: references resolved (in SQL, the node does it), then validated.
+    """The type of a node that is about to run, and its config: references resolved (in SQL, the node does it; in `raw_keys`, nobody), then validated.
 
     Errors: those of `get`; `NodeError` naming each field at fault.
     """
     node_type = get(node.type)
     references = References.of(facts)
-    config = {
-        key: value if key in node_type.sql_keys else _resolved(references, key, value) for key, value in node_type.normalise(node.config).items()
-    }
+    untouched = node_type.sql_keys | node_type.raw_keys
+    config = {key: value if key in untouched else _resolved(references, key, value) for key, value in node_type.normalise(node.config).items()}
     return node_type, validate(node_type, config)
 
 

@@ -12,6 +12,8 @@ REFERENCES = References(
     params={"name": "Ada", "n": 3, "rate": 0.5, "on": True, "none": None, "with.dot": "d", "list": [1]},
     date=dt.date(2024, 2, 29),
     started_at=dt.datetime(2024, 3, 1, 6, 0, tzinfo=dt.timezone(dt.timedelta(hours=2))),
+    interval_start=dt.datetime(2024, 2, 29, 6, 0, tzinfo=dt.timezone(dt.timedelta(hours=2))),
+    interval_end=dt.datetime(2024, 3, 1, 6, 0, tzinfo=dt.timezone(dt.timedelta(hours=2))),
     environment={"BROKOLI_VAR_REGION": "eu", "BROKOLI_SECRET_KEY": "canary"},
 )
 
@@ -31,6 +33,8 @@ REFERENCES = References(
         ("n=${param.n}, on=${param.on}, none=${param.none}.", "n=3, on=true, none=."),
         ("${run.id}/${run.date}", "run-1/2024-02-29"),
         ("${run.started_at}", "2024-03-01T04:00:00+00:00"),
+        ("${run.interval_start} to ${run.interval_end}", "2024-02-29T04:00:00+00:00 to 2024-03-01T04:00:00+00:00"),
+        ("{{ data_interval_start }}/{{data_interval_end}}", "2024-02-29T04:00:00+00:00/2024-03-01T04:00:00+00:00"),
         ("${env.BROKOLI_VAR_REGION}", "eu"),
         ("{{ ds }}", "2024-02-29"),
         ("{{ds_nodash}}/{{ run_id }}", "20240229/run-1"),
@@ -90,6 +94,17 @@ def test_what_a_run_may_resolve_is_no_problem_before_it(text: str) -> None:
 @pytest.mark.parametrize("text", ["${var.x}", "${secret.x}", "${env.HOME}", "${x}", "${run.none}", "${param.}"])
 def test_what_no_run_can_resolve_is_a_problem_before_it(text: str) -> None:
     assert [problem_with(reference) is not None for reference in find(text)] == [True]
+
+
+def test_a_run_that_is_for_no_interval_says_so() -> None:
+    with pytest.raises(UnknownReference, match="this run has none; only runs that a schedule or a backfill of its intervals made have one"):
+        References(run_id="r").substitute("{{ data_interval_start }}")
+
+
+def test_the_facts_of_a_run_reach_its_references() -> None:
+    start, end = dt.datetime(2024, 1, 1, tzinfo=dt.UTC), dt.datetime(2024, 1, 2, tzinfo=dt.UTC)
+    facts = RunFacts("r", "p", "P", {}, interval_start=start, interval_end=end)
+    assert References.of(facts).substitute("${run.interval_start}/${run.interval_end}") == "2024-01-01T00:00:00+00:00/2024-01-02T00:00:00+00:00"
 
 
 def test_a_run_without_a_logical_date_has_that_of_its_start() -> None:
