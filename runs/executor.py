@@ -55,13 +55,18 @@ class Outcome:
 class Control:
     """What others tell a run while it executes. Any thread may call; the run's own thread wakes up and reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease_is_held: Callable[[], bool] = lambda: True) -> None:
+        self.lease_is_held = lease_is_held  # by the worker's own clock; it needs no other thread to say so
         self.inbox: queue.SimpleQueue[_Ended | None] = queue.SimpleQueue()
         self.cancelled = threading.Event()  # start nothing more, end as cancelled
         self.forced = threading.Event()  # and stop what executes
         self.draining = threading.Event()  # start nothing more, give the run back
         self.halted = threading.Event()  # and stop what executes
         self.lost = threading.Event()  # the lease is gone: stop everything, write nothing
+
+    @property
+    def must_give_up(self) -> bool:
+        return self.lost.is_set() or not self.lease_is_held()
 
     def tell(self, *events: threading.Event) -> None:
         for event in events:
@@ -184,7 +189,7 @@ class Execution:
     def _walk(self, session: RunSession) -> Outcome:
         ended: list[_Ended] = []
         while True:
-            if self.control.lost.is_set():
+            if self.control.must_give_up:
                 raise LeaseLost(f"run {self.lease.run_id} was given to another worker")
             if self.control.forced.is_set():
                 self._stop_executing(NodeCancelled("its run was cancelled by force"))
@@ -220,7 +225,7 @@ class Execution:
             return ended
 
     def _may_start(self) -> bool:
-        return not (self.control.cancelled.is_set() or self.control.draining.is_set() or self.control.lost.is_set())
+        return not (self.control.cancelled.is_set() or self.control.draining.is_set() or self.control.must_give_up)
 
     def _next_due(self) -> float | None:
         """When the next waiting retry may start; None when none waits (or none will be started)."""
@@ -241,12 +246,12 @@ class Execution:
         return [self._attempts[node_id] for node_id in ready[:free]]
 
     def _submit_started(self, session: RunSession) -> None:
-        if self.control.draining.is_set() or self.control.lost.is_set():
+        if self.control.draining.is_set() or self.control.must_give_up:
             return  # what was just started ends as lost with this claim, and another follows
         for node_id, attempt in self._attempts.items():
             if attempt.status == NodeStatus.RUNNING and node_id not in self._executing:
                 node = self._nodes[node_id]
-                stop, node_log = Stop(node.timeout_seconds), log.NodeLog(self.lease.run_id, node_id, attempt.attempt)
+                stop, node_log = Stop(node.timeout_seconds, self.control.lease_is_held), log.NodeLog(self.lease.run_id, node_id, attempt.attempt)
                 task = NodeTask(self._facts, node, self._inputs(node_id), f"{self.lease.run_id}/{attempt.position}.{attempt.attempt}.parquet")
                 self._executing[node_id] = (stop, node_log)
                 self.resources.pool.submit(_execute, session, task, attempt.attempt, node_log, stop, self.control)
@@ -299,7 +304,8 @@ class Execution:
             try:
                 return attempt()
             except (OperationalError, InterfaceError) as error:
-                if self.control.lost.wait(_DATABASE_BACKOFF_SECONDS[min(tries, len(_DATABASE_BACKOFF_SECONDS) - 1)]):
+                self.control.lost.wait(_DATABASE_BACKOFF_SECONDS[min(tries, len(_DATABASE_BACKOFF_SECONDS) - 1)])
+                if self.control.must_give_up:
                     raise LeaseLost(f"run {self.lease.run_id}: the database was away for longer than the lease") from error
                 logger.warning("database away", run_id=str(self.lease.run_id), error=type(error).__name__, tries=tries + 1)
                 connection.close()
@@ -331,7 +337,7 @@ class Execution:
         for item in ended:
             entries += self._end(item, run)
         entries += [transitions.start_node(attempt) for attempt in self._startable()]
-        log.append(entries)
+        log.append(entries, self.lease.epoch)
         transaction.on_commit(self._lines.clear)
 
     def _end(self, item: _Ended, run: Run) -> list[LogEntry]:
@@ -346,7 +352,7 @@ class Execution:
         if isinstance(item.result, NodeCancelled):
             if run.cancel_requested:
                 return [transitions.cancel_node(attempt, item.result.message)]
-            if self.control.draining.is_set() or self.control.lost.is_set():
+            if self.control.draining.is_set() or self.control.must_give_up:
                 return []  # releasing the run ends the attempt as lost, and another follows
         return self._fail(attempt, item.result, run)
 

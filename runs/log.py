@@ -41,10 +41,18 @@ def entry(
     )
 
 
-def append(entries: Sequence[LogEntry]) -> None:
-    """Store entries in their order, inside the caller's transaction, and wake whoever waits for news."""
+def append(entries: Sequence[LogEntry], epoch: int | None = None) -> None:
+    """Store entries in their order, inside the caller's transaction.
+
+    `epoch`: the claim under which a worker writes. Every change of status then says so, and whoever reads a run's history can
+    see that no earlier claim wrote after a later one.
+    """
     if not entries:
         return
+    if epoch is not None:
+        for entry in entries:
+            if entry.kind != EntryKind.LOG:
+                entry.data = {**(entry.data or {}), "epoch": epoch}
     LogEntry.objects.bulk_create(entries, batch_size=_BATCH)
 
 

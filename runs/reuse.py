@@ -77,7 +77,7 @@ def take_over(
     for node_id in standing(graph, candidates, lambda node_id: is_whole(outputs[node_id])):
         taken[node_id] = copy_output(outputs[node_id], run.id, node_id)
         entries.append(transitions.skip_node(attempts[node_id], f"its output of run {earlier.id} is reused", taken[node_id]))
-    log.append(entries)
+    log.append(entries, run.epoch)
     return taken
 
 

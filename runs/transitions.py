@@ -88,7 +88,8 @@ def start_run(run_id: UUID, owner: str) -> Lease | None:
         if run.epoch == 0:
             notifications.note(run, "on_start")
         again = "" if run.epoch == 0 else f" again (claim {run.epoch + 1})"
-        log.append([log.entry(run.id, EntryKind.RUN_STARTED, f"Run started{again}", data={"status": RunStatus.RUNNING, "worker": owner})])
+        started = log.entry(run.id, EntryKind.RUN_STARTED, f"Run started{again}", data={"status": RunStatus.RUNNING, "worker": owner})
+        log.append([started], run.epoch + 1)
         return Lease(run.id, owner, run.epoch + 1)
 
 
@@ -101,7 +102,7 @@ def finish_run(lease: Lease, status: RunStatus, error: str = "") -> None:
         if status == RunStatus.SUCCESS and run.cancel_requested:
             status = RunStatus.CANCELLED
         if status != RunStatus.SUCCESS:
-            cancel_open_nodes(run.id, "the run was cancelled" if status == RunStatus.CANCELLED else "the run failed")
+            cancel_open_nodes(run.id, "the run was cancelled" if status == RunStatus.CANCELLED else "the run failed", lease.epoch)
         _end_run(run, RunStatus.RUNNING, status, "" if status == RunStatus.CANCELLED else error, {"owner": lease.owner, "epoch": lease.epoch})
 
 
@@ -143,19 +144,18 @@ def release_run(run: Run, reason: str, *, died: bool, max_deaths: int) -> RunSta
         current = Run.objects.select_for_update(no_key=True).leased(run.owner, run.epoch).filter(id=run.id).first()
         if current is None:
             return None
-        _lose_executing_attempts(run.id, reason)
+        _lose_executing_attempts(run.id, reason, run.epoch)
         if current.cancel_requested:
-            cancel_open_nodes(run.id, "the run was cancelled")
+            cancel_open_nodes(run.id, "the run was cancelled", run.epoch)
             return RunStatus.CANCELLED if _end_run(run, RunStatus.RUNNING, RunStatus.CANCELLED, "", guard) else None
         if died and deaths >= max_deaths:
             error = f"The run lost {deaths} workers, the last time because {reason}. It is not tried again: a node may exhaust the memory or crash."
-            cancel_open_nodes(run.id, "the run failed")
+            cancel_open_nodes(run.id, "the run failed", run.epoch)
             return RunStatus.FAILED if _end_run(run, RunStatus.RUNNING, RunStatus.FAILED, error, guard, deaths=deaths) else None
         if not _change_run(run.id, RunStatus.RUNNING, RunStatus.PENDING, guard, owner="", deaths=deaths):
             return None
-        log.append(
-            [log.entry(run.id, EntryKind.RUN_REQUEUED, f"Run back in the queue: {reason}", level="warning", data={"status": RunStatus.PENDING})]
-        )
+        requeued = f"Run back in the queue: {reason}"
+        log.append([log.entry(run.id, EntryKind.RUN_REQUEUED, requeued, level="warning", data={"status": RunStatus.PENDING})], run.epoch)
         log.notify()
         return RunStatus.PENDING
 
@@ -174,7 +174,7 @@ def _end_run(run: Run, before: RunStatus, after: RunStatus, error: str, guard: d
     }[after]
     level = {RunStatus.SUCCESS: "info", RunStatus.FAILED: "error", RunStatus.CANCELLED: "warning"}[after]
     data = {"status": after, "duration_ms": duration, "error": error}
-    log.append([log.entry(run.id, kinds[after], message, level=level, data=data)])
+    log.append([log.entry(run.id, kinds[after], message, level=level, data=data)], guard["epoch"] if guard else None)
     event = {RunStatus.SUCCESS: "on_success", RunStatus.FAILED: "on_failure"}.get(after)
     if event:
         notifications.note(run, event)
@@ -280,17 +280,20 @@ def register_output(output: NodeOutput) -> None:
     NodeOutput.objects.bulk_create([output], update_conflicts=True, unique_fields=["run", "node_id"], update_fields=fields)
 
 
-def cancel_open_nodes(run_id: UUID, reason: str) -> None:
-    """Every node run that has not ended, of a run that ends -> cancelled: nothing stays open in a run that is over."""
+def cancel_open_nodes(run_id: UUID, reason: str, epoch: int | None = None) -> None:
+    """Every node run that has not ended, of a run that ends -> cancelled: nothing stays open in a run that is over.
+
+    `epoch`: the claim that ends with it, if there was one.
+    """
     still_open = NodeRun.objects.filter(run_id=run_id, status__in=(NodeStatus.PENDING, NodeStatus.RUNNING))
     entries = [_cancelled_entry(node_run, reason) for node_run in still_open]
     still_open.update(status=NodeStatus.CANCELLED, finished_at=timezone.now(), error=reason)
-    log.append(entries)
+    log.append(entries, epoch)
 
 
-def _lose_executing_attempts(run_id: UUID, reason: str) -> None:
+def _lose_executing_attempts(run_id: UUID, reason: str, epoch: int) -> None:
     executing = list(NodeRun.objects.filter(run_id=run_id, status=NodeStatus.RUNNING))
-    log.append([fail_node(node_run, f"this attempt was lost, {reason}", lost=True) for node_run in executing])
+    log.append([fail_node(node_run, f"this attempt was lost, {reason}", lost=True) for node_run in executing], epoch)
     NodeRun.objects.bulk_create([next_attempt(node_run) for node_run in executing])
 
 

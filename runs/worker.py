@@ -18,6 +18,7 @@ from runs import chores, queue
 from runs.executor import Control, Execution, Outcome, Resources
 from runs.models import Run
 from runs.states import RunStatus
+from runs.tenure import Tenure, clock
 from runs.ticker import Ticker
 from runs.transitions import Lease, LeaseLost
 from runs.wakeup import Wakeup
@@ -120,8 +121,11 @@ class WorkerProcess:
 
     def _claim(self, pool: ThreadPoolExecutor, resources: Resources) -> None:
         free = self.options.concurrency - len(self._executing)
-        for lease in queue.claim(self._worker_id, free):
-            control = Control()
+        tenure = self._tenure  # before the claim: should this process stand still in the middle, the runs are not its own
+        if not tenure.holds():
+            return
+        for lease in queue.claim(tenure.worker_id, free):
+            control = Control(tenure.holds)
             with self._lock:
                 self._executing[lease] = control
             pool.submit(self._execute, lease, control, resources).add_done_callback(_raise_bug)
@@ -197,31 +201,36 @@ class WorkerProcess:
                 return True  # already finished by a commit that was in doubt, or given to another worker
             except _AWAY as error:
                 self._database_away(error)
-                if control.lost.wait(0.5):
+                control.lost.wait(0.5)
+                if control.must_give_up:
                     return False
             else:
                 return True
 
     # --- heartbeat thread ---
 
+    @property
+    def _worker_id(self) -> str:
+        return self._tenure.worker_id
+
     def _register(self) -> None:
+        started = clock()
         worker = queue.register(self.options.concurrency, self.options.lease_seconds)
-        self._worker_id = worker.id
+        self._tenure = Tenure(worker.id, self.options.lease_seconds, started)
         self._watch = queue.Watch(worker.id, self.options.max_deaths)
-        self._beaten = time.monotonic()
 
     def _keep_alive(self) -> None:
         """Beat, and look after the other workers. A worker that cannot beat for a lease gives its runs up by itself."""
         interval = self.options.lease_seconds / _BEATS_PER_LEASE
         pause = 0.0  # the first look is at once: who died on this machine before us is known by its process
         while not self._ended.wait(pause):
-            started = time.monotonic()
+            started = clock()
             pause = interval
             try:
-                if queue.heartbeat(self._worker_id, draining=self._signals > 0):
-                    self._beaten = started
-                else:
+                if not queue.heartbeat(self._worker_id, draining=self._signals > 0):
                     self._start_anew()
+                elif not self._tenure.renew(started):
+                    self._drop_runs(started)
                 self._watch.reap()
             except _AWAY as error:
                 self._database_away(error)
@@ -229,7 +238,7 @@ class WorkerProcess:
             except Exception:
                 # A worker without a heart is given up by the others and serves nobody, however healthy it looks.
                 logger.exception("heartbeat failed", worker=self._worker_id)
-            if time.monotonic() - self._beaten >= self.options.lease_seconds:
+            if not self._tenure.holds():
                 self._tell_all(lambda control: (control.lost,))
         connections.close_all()
 
@@ -238,6 +247,12 @@ class WorkerProcess:
         logger.warning("given up by others", worker=self._worker_id, executing=len(self._executing))
         self._tell_all(lambda control: (control.lost,))
         self._register()
+
+    def _drop_runs(self, started: float) -> None:
+        """The lease ran out by our own clock, and nobody has noticed: what was executed meanwhile may have been refused. Under a new lease."""
+        logger.warning("lease ran out", worker=self._worker_id, executing=len(self._executing))
+        self._tell_all(lambda control: (control.lost,))
+        self._tenure = Tenure(self._worker_id, self.options.lease_seconds, started)
 
     def _unregister(self) -> None:
         try:

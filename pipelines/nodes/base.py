@@ -51,14 +51,22 @@ class NodeLogger(Protocol):
         """How much is done, 0.0 to 1.0."""
 
 
-class Stop:
-    """Tells a node to stop: its run was cancelled by force, or its time is up. `on_stop` runs once, from the thread that stops it."""
+def _always() -> bool:
+    return True
 
-    def __init__(self, timeout_seconds: float | None = None) -> None:
+
+class Stop:
+    """Tells a node to stop: its run was cancelled by force, its time is up, or its worker lost the run.
+
+    `on_stop` runs once, from the thread that stops it. `lease_is_held` must cost next to nothing, and once False stay False.
+    """
+
+    def __init__(self, timeout_seconds: float | None = None, lease_is_held: Callable[[], bool] = _always) -> None:
         self._event = threading.Event()
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
         self._reason: NodeCancelled | NodeTimeout | None = None
+        self._lease_is_held = lease_is_held
         self.deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         self.timeout_seconds = timeout_seconds
 
@@ -86,7 +94,10 @@ class Stop:
         return self._reason
 
     def check(self) -> None:
-        """Errors: the reason, once the node was told to stop. Call it between pieces of long work."""
+        """Errors: the reason, once the node was told to stop. Call it between pieces of long work, and right before what is seen outside."""
+        # Asked here, not told by another thread: of a worker that was frozen any thread may be the first to run again.
+        if self._reason is None and not self._lease_is_held():
+            self.stop(NodeCancelled("its worker lost the run to another"))
         if self._reason is not None:
             raise self._reason
 

@@ -98,8 +98,7 @@ class SinkFileNode(NodeType):
             return Written(_append(context, writing, columns, target))
         with _draft(target) as draft:
             count = _copy(context, writing, columns, quote(context.inputs[0].view), draft, header=config.header)
-            context.stop.check()
-            _put(draft, target)
+            _put(draft, target, context.stop)
         return Written(count)
 
 
@@ -161,8 +160,7 @@ def _append(context: NodeContext, writing: Writing, columns: Sequence[Column], t
             else:
                 appending.check_text(context, writing, target, columns)
                 appending.join_text(writing, target, rows, draft, context.stop)
-            context.stop.check()
-            _put(draft, target)
+            _put(draft, target, context.stop)
     return count
 
 
@@ -176,10 +174,10 @@ def _draft(target: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def _put(draft: Path, target: Path) -> None:
+def _put(draft: Path, target: Path, stop: Stop) -> None:
     if target.exists():
         shutil.copymode(target, draft)
-    durable.put(draft, target)
+    durable.put(draft, target, stop.check)
 
 
 @contextlib.contextmanager

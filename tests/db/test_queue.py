@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from brokoli_site.common.errors import Conflict
-from runs import identity, queue, transitions, triggers
+from runs import identity, log, queue, transitions, triggers
 from runs.models import LogEntry, NodeRun, Run, Worker
 from runs.queue import Watch
 from runs.states import EntryKind, NodeStatus, RunStatus
@@ -41,6 +41,28 @@ def test_a_claim_takes_the_lease_and_raises_the_epoch() -> None:
     assert run.started_at is not None
     assert queue.claim(worker.id, 1) == []
     assert kinds(run)[-1] == EntryKind.RUN_STARTED
+
+
+def test_every_change_of_a_run_says_which_claim_wrote_it() -> None:
+    run, first, second = accept_run(), register_worker(), register_worker()
+    lease = claim_one(first)
+    with transitions.fenced(lease):
+        log.append([transitions.start_node(run.node_runs.get(node_id="first"))], lease.epoch)
+    queue.give_up(first.id, beat=first.beat, reason="it died", died=True, max_deaths=3)
+    queue.finish(claim_one(second), RunStatus.FAILED, "enough")
+
+    written = LogEntry.objects.filter(run=run).order_by("seq").values_list("kind", "data__epoch")
+    assert list(written) == [
+        ("run.created", None),
+        ("run.started", 1),
+        ("node.started", 1),
+        ("node.failed", 1),
+        ("run.requeued", 1),
+        ("run.started", 2),
+        ("node.cancelled", 2),
+        ("node.cancelled", 2),
+        ("run.failed", 2),
+    ]
 
 
 def test_priority_goes_first_then_age() -> None:

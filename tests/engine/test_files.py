@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from brokoli_site.common import durable
-from brokoli_site.common.errors import NodeError, TransientNodeError
+from brokoli_site.common.errors import NodeCancelled, NodeError, TransientNodeError
 from pipelines.nodes import unpacking
+from pipelines.nodes.base import Stop
 from tests.contracts.case import Given
 from tests.contracts.workshop import Workshop
 
@@ -49,7 +50,7 @@ def test_a_fault_at_the_end_leaves_the_old_file_untouched(workshop: Workshop, na
     workshop.table("SELECT 2 AS id")
     before = workshop.files()
 
-    def full(draft: Path, final: Path) -> None:
+    def full(draft: Path, final: Path, check: object) -> None:
         assert draft.stat().st_size
         raise OSError(errno.ENOSPC, "No space left on device", str(draft))
 
@@ -85,3 +86,22 @@ def test_an_archive_that_unpacks_without_end_is_stopped_at_the_limit(workshop: W
     with pytest.raises(NodeError, match=rf"^bomb\.{kind}\.gz unpacks to more than"):
         workshop.run("source_file", Given({"path": f"bomb.{kind}.gz"}))
     assert not any(path.name != ".owner" and path.is_file() for path in workshop.engine.workspace.path.rglob("*"))
+
+
+@pytest.mark.parametrize("mode", ["overwrite", "append"])
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet"])
+def test_a_lease_that_runs_out_while_the_file_is_made_durable_leaves_the_old_file(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, name: str, mode: str
+) -> None:
+    """As when the worker is frozen there, and another has the run when it wakes: the last look is right before the rename."""
+    workshop.run("sink_file", Given({"path": name}, ["SELECT 1 AS id"]))
+    before = workshop.files()
+    given = Given({"path": name, "mode": mode}, ["SELECT 2 AS id"])
+    workshop.task("sink_file", given)  # makes its input
+    synced: list[Path] = []
+    monkeypatch.setattr(durable, "sync", synced.append)
+
+    with pytest.raises(NodeCancelled):
+        workshop.run("sink_file", given, stop=Stop(lease_is_held=lambda: not synced))
+
+    assert workshop.files() == before

@@ -15,7 +15,7 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError, connection
 
-from brokoli_site.common.errors import NodeError
+from brokoli_site.common.errors import NodeCancelled, NodeError
 from pipelines.nodes.base import Stop
 from runs import executor, queue, transitions, triggers
 from runs.artifacts import ArtifactStore
@@ -24,6 +24,7 @@ from runs.executor import Control, Execution, Outcome, Resources
 from runs.log import NodeLog
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from runs.states import NodeStatus, RunStatus
+from runs.tenure import Tenure
 from runs.transitions import LeaseLost
 from runs.worker import WorkerOptions, WorkerProcess
 from tests.factories import accept_run, claim_one, make_pipeline, register_worker, sql_node
@@ -337,6 +338,56 @@ def test_a_lease_lost_at_a_nodes_end_waits_for_nobody(monkeypatch: pytest.Monkey
 
     with pytest.raises(LeaseLost):
         Execution(lease, resources(lose), Control()).run()
+
+
+def test_a_frozen_worker_refuses_at_its_first_step(monkeypatch: pytest.MonkeyPatch, resources: Callable[..., Resources]) -> None:
+    """It wakes when its lease has run out by its own clock, and no thread has said so yet; nobody has taken the run either."""
+    held, refused = [True], []
+
+    def freeze(task: NodeTask, log: NodeLog, stop: Stop) -> None:
+        held[0] = False
+        try:
+            stop.check()
+        except NodeCancelled:
+            refused.append(task.node.id)
+            raise
+
+    run = accept_run()
+    lease = claim_one(register_worker())
+
+    with pytest.raises(LeaseLost):
+        Execution(lease, resources(freeze), Control(lambda: held[0])).run()
+
+    assert refused == ["first"]
+    assert list(run.node_runs.values_list("node_id", "status")) == [("first", "running"), ("second", "pending")]
+
+
+def test_a_worker_whose_lease_ran_out_unseen_takes_its_runs_anew(monkeypatch: pytest.MonkeyPatch, resources: Callable[..., Resources]) -> None:
+    """The next beat succeeds, but what was refused must not go on as if nothing had been: the run is claimed again."""
+    original, late = Tenure.renew, threading.Event()
+
+    def freeze_once(self: Tenure, beaten: float) -> bool:
+        if executing.is_set() and not late.is_set():
+            late.set()
+            self.beaten -= self.lease_seconds
+        return original(self, beaten)
+
+    executing = threading.Event()
+
+    def work(task: NodeTask, log: NodeLog, stop: Stop) -> None:
+        executing.set()
+        assert late.wait(10)
+        if not Run.objects.filter(epoch__gt=1).exists():
+            assert stop.wait(10), "nobody stopped it"
+        connection.close()
+
+    monkeypatch.setattr(Tenure, "renew", freeze_once)
+    run = accept_run()
+
+    work_until_empty(resources(work), lease_seconds=1)
+
+    run.refresh_from_db()
+    assert (run.status, run.epoch, run.deaths, ends_of(run)) == ("success", 2, 0, 1)
 
 
 def test_a_node_that_heeds_no_stop_does_not_outlive_the_grace(monkeypatch: pytest.MonkeyPatch, resources: Callable[..., Resources]) -> None:
