@@ -5,7 +5,7 @@ number of rows that the UPDATE touched, which says who won.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -59,18 +59,23 @@ def fenced(lease: Lease) -> Iterator[Run]:
 # --- runs ---------------------------------------------------------------------------------------------------------
 
 
-def create_run(run: Run, node_runs: Iterable[NodeRun]) -> Run:
-    """Insert an accepted run (pending) with its node runs and its first entry. Errors: `NotFound` when the pipeline was deleted."""
+def create_runs(runs: Sequence[Run], node_runs: Iterable[NodeRun]) -> None:
+    """Insert accepted runs (pending) of one pipeline, with their node runs and first entries: all or none.
+
+    Errors: `NotFound` when the pipeline was deleted.
+    """
+    if not runs:
+        return
     with transaction.atomic():
-        run.status = RunStatus.PENDING
-        run.save(force_insert=True)
+        for run in runs:
+            run.status = RunStatus.PENDING
+        Run.objects.bulk_create(runs, batch_size=100)
         # The lock keeps a deletion waiting until this commits. The foreign key would not: PostgreSQL looks at it only at the commit.
-        if not Pipeline.objects.live().select_for_update(no_key=True).filter(id=run.pipeline_id).exists():
+        if not Pipeline.objects.live().select_for_update(no_key=True).filter(id=runs[0].pipeline_id).exists():
             raise NotFound("The pipeline was deleted.")
         NodeRun.objects.bulk_create(node_runs, batch_size=100)
-        log.append([log.entry(run.id, EntryKind.RUN_CREATED, f"Run created (trigger: {run.trigger})", data={"status": run.status})])
+        log.append([log.entry(run.id, EntryKind.RUN_CREATED, f"Run created (trigger: {run.trigger})", data={"status": run.status}) for run in runs])
         log.notify()
-    return run
 
 
 def start_run(run_id: UUID, owner: str) -> Lease | None:

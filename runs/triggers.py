@@ -1,6 +1,6 @@
 """Use cases that make or end runs: trigger, cancel, resume. REST, the admin, commands and pages all call these."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 from uuid import UUID
@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound
+from pipelines import parameters
 from pipelines.graph import Graph
 from pipelines.hooks import stored
 from pipelines.models import Pipeline, PipelineVersion
@@ -24,13 +25,11 @@ MAX_PRIORITY = 100
 def run(pipeline: Pipeline, *, params: Mapping[str, Any] | None = None, priority: int = 0, trigger: Trigger = Trigger.API) -> Run:
     """Accept a run of the pipeline's current version; it is committed when this returns.
 
-    Errors: `InvalidPipeline` with every problem when the pipeline cannot run; `BadRequest` for a priority out of range.
+    Errors: `InvalidPipeline` with every problem when the pipeline cannot run; `InvalidParams` with every param that does not fit
+    what it declares; `BadRequest` for a priority out of range.
     """
-    if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
-        raise BadRequest(f"The priority must be from {-MAX_PRIORITY} to {MAX_PRIORITY}.", "/priority")
-    if pipeline.deleted_at is not None:
-        raise NotFound("The pipeline was deleted.")
-    version = PipelineVersion.objects.defer("document").get(pipeline=pipeline, number=pipeline.version)
+    check_priority(priority)
+    version = current_version(pipeline)
     return _accept(version, Run(pipeline=pipeline, version=version, params=dict(params or {}), priority=priority, trigger=trigger))
 
 
@@ -56,7 +55,8 @@ def resume(run_id: UUID, *, from_node: str = "", version: Literal["same", "lates
     """A new run that goes on where a failed one ended: what succeeded is skipped and its outputs are reused.
 
     `from_node` re-runs that node and everything below it; `version="latest"` runs the current definition for what is re-run.
-    Errors: `NotFound`; `Conflict` unless the run failed, or while another resume of it is active; `BadRequest` for an unknown node.
+    Errors: `NotFound`; `Conflict` unless the run failed, or while another resume of it is active; `BadRequest` for an unknown node;
+    `InvalidParams` when the latest version declares others.
     """
     failed = Run.objects.select_related("pipeline", "version").filter(id=run_id).first()
     if failed is None:
@@ -75,6 +75,9 @@ def resume(run_id: UUID, *, from_node: str = "", version: Literal["same", "lates
         priority=failed.priority,
         trigger=trigger,
         logical_date=failed.logical_date,
+        interval_start=failed.interval_start,
+        interval_end=failed.interval_end,
+        backfill_id=failed.backfill_id,
         resumed_from=failed,
         resume_from_node=from_node,
     )
@@ -88,6 +91,19 @@ def resume(run_id: UUID, *, from_node: str = "", version: Literal["same", "lates
         raise Conflict("The run is already being resumed; wait for that run to end.") from error
 
 
+def check_priority(priority: int) -> None:
+    """Errors: `BadRequest`."""
+    if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+        raise BadRequest(f"The priority must be from {-MAX_PRIORITY} to {MAX_PRIORITY}.", "/priority")
+
+
+def current_version(pipeline: Pipeline) -> PipelineVersion:
+    """The version that a new run executes, without its document. Errors: `NotFound` when the pipeline was deleted."""
+    if pipeline.deleted_at is not None:
+        raise NotFound("The pipeline was deleted.")
+    return PipelineVersion.objects.defer("document").get(pipeline=pipeline, number=pipeline.version)
+
+
 @lru_cache(maxsize=256)
 def _runnable(pipeline_id: UUID, number: int) -> tuple[PipelineSpec, Graph]:
     """A version that was found fit to run. Versions are immutable, so each is checked once a process. Errors: `InvalidPipeline`."""
@@ -96,12 +112,30 @@ def _runnable(pipeline_id: UUID, number: int) -> tuple[PipelineSpec, Graph]:
 
 
 def _accept(version: PipelineVersion, accepted: Run) -> Run:
+    transitions.create_runs([accepted], prepare(version, [accepted]))
+    return accepted
+
+
+def prepare(version: PipelineVersion, accepted: Sequence[Run]) -> list[NodeRun]:
+    """Complete unsaved runs of one version, for `transitions.create_runs`; the node runs that they begin with. Writes nothing.
+
+    Errors: `InvalidPipeline`, `InvalidParams`, and `BadRequest` for an unknown `from_node`.
+    """
     spec, graph = _runnable(version.pipeline_id, version.number)
-    if accepted.resume_from_node and accepted.resume_from_node not in graph.order:
-        raise BadRequest(f"The pipeline has no node '{accepted.resume_from_node}'.", "/from_node")
-    accepted.created_at = timezone.now()
-    accepted.hooks = {event: [stored(hook) for hook in hooks] for event, hooks in spec.hooks.items()} or None
-    return transitions.create_run(accepted, _node_runs(accepted, spec, graph))
+    now = timezone.now()
+    for run in accepted:
+        if run.resume_from_node and run.resume_from_node not in graph.order:
+            raise BadRequest(f"The pipeline has no node '{run.resume_from_node}'.", "/from_node")
+        if run.resumed_from is None or run.resumed_from.version_id != version.id:  # else they were accepted by the same declarations
+            parameters.check(spec.parameters, spec.params, run.params)
+        run.created_at = now
+        run.hooks = {event: [stored(hook) for hook in hooks] for event, hooks in spec.hooks.items()} or None
+    return [node_run for run in accepted for node_run in _node_runs(run, spec, graph)]
+
+
+def node_count(version: PipelineVersion) -> int:
+    """How many nodes a run of it has. Errors: `InvalidPipeline`."""
+    return len(_runnable(version.pipeline_id, version.number)[0].nodes)
 
 
 def _node_runs(accepted: Run, spec: PipelineSpec, graph: Graph) -> list[NodeRun]:

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from brokoli_site.common.ids import new_id
-from pipelines.models import Pipeline
+from pipelines.models import Pipeline, PipelineVersion
 from runs.models import LogEntry, Run
 from runs.states import RunStatus
 from tests.factories import accept_run, claim_one, end_run, make_pipeline, register_worker
@@ -242,3 +242,44 @@ def test_bad_resume_bodies_are_refused(api: Client, pipeline: Pipeline, body: An
 def test_an_unknown_run_is_not_found(api: Client, what: str) -> None:
     for key in (uuid.uuid4(), "nope", "%00"):
         assert post(api, f"/api/runs/{key}/{what}").status_code == 404
+
+
+# --- declared parameters ------------------------------------------------------------------------------------------
+
+
+def declaring(**parameters: Any) -> Pipeline:
+    pipeline = make_pipeline()
+    version = pipeline.versions.get()
+    PipelineVersion.objects.filter(id=version.id).update(document={**version.document, "parameters": parameters, "params": {"legacy": 1}})
+    return pipeline
+
+
+def test_every_wrong_param_is_named_at_the_trigger(api: Client) -> None:
+    pipeline = declaring(n={"type": "integer", "required": True}, day={"type": "date"}, size={"choices": ["s", "m"]})
+    response = post(api, f"/api/pipelines/{pipeline.id}/run", {"params": {"day": "yesterday", "size": "l", "nobody": 1}})
+    assert (response.status_code, response["Content-Type"], response.json()["code"]) == (422, "application/problem+json", "invalid_params")
+    assert {error["pointer"]: error["detail"] for error in response.json()["errors"]} == {
+        "/params/day": "The parameter 'day' must be a date such as 2024-01-31, not 'yesterday'.",
+        "/params/size": "The parameter 'size' must be one of 's', 'm', not 'l'.",
+        "/params/nobody": "The parameter 'nobody' is not declared. The pipeline declares n, day, size.",
+        "/params/n": "The parameter 'n' must be given: a whole number (not in quotes).",
+    }
+    assert not Run.objects.exists()
+
+
+def test_a_run_keeps_what_it_was_given(api: Client) -> None:
+    """Defaults are not stored: a later look shows who said what."""
+    pipeline = declaring(n={"type": "integer", "default": 5})
+    response = post(api, f"/api/pipelines/{pipeline.id}/run", {"params": {"date": "2024-01-15", "legacy": 2}})
+    assert (response.status_code, Run.objects.get().params) == (202, {"date": "2024-01-15", "legacy": 2})
+
+
+def test_a_resume_with_the_latest_version_must_fit_its_declarations(api: Client) -> None:
+    pipeline = declaring(n={"type": "integer", "default": 5})
+    failed = end_run(accept_run(pipeline), RunStatus.FAILED)
+    document = pipeline.versions.get().document | {"parameters": {"m": {"required": True}}}
+    PipelineVersion.objects.create(pipeline=pipeline, number=2, document=document, created_at=failed.created_at)
+    Pipeline.objects.filter(id=pipeline.id).update(version=2)
+    latest = post(api, f"/api/runs/{failed.id}/resume", {"version": "latest"})
+    assert (latest.status_code, latest.json()["errors"][0]["pointer"]) == (422, "/params/m")
+    assert post(api, f"/api/runs/{failed.id}/resume").status_code == 202

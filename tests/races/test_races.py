@@ -202,7 +202,7 @@ def test_a_run_of_a_pipeline_that_is_being_deleted() -> None:
 
 def test_a_trigger_that_read_the_pipeline_before_it_was_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = make_pipeline()
-    rival_between(monkeypatch, "create_run", partial(definitions.delete, pipeline.id))
+    rival_between(monkeypatch, "create_runs", partial(definitions.delete, pipeline.id))
 
     with pytest.raises(NotFound):
         triggers.run(pipeline)
