@@ -4,6 +4,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from django.db import models
+from django.db.models import Count, F
 
 from runs.states import ACTIVE, RunStatus
 
@@ -17,6 +18,20 @@ class RunQuerySet(models.QuerySet["Run"]):
     def ready(self) -> "RunQuerySet":
         """Waiting for a worker, in the order of service: priority, then age."""
         return self.filter(status=RunStatus.PENDING).order_by("-priority", "id")
+
+    def claimable(self) -> "RunQuerySet":
+        """Those that are ready and whose pipeline and backfill may have one more run executing, as far as a reader can tell.
+
+        What is saturated is read once a query, of the few runs that execute: a long queue behind a limit is stepped over in the index.
+        """
+        running = self.model._default_manager.filter(status=RunStatus.RUNNING).order_by()
+        full_pipelines = running.filter(pipeline__max_active_runs__isnull=False).values("pipeline_id")
+        full_backfills = running.filter(backfill__max_active__isnull=False).values("backfill_id")
+        return (
+            self.ready()
+            .exclude(pipeline_id__in=full_pipelines.annotate(runs=Count("id")).filter(runs__gte=F("pipeline__max_active_runs")).values("pipeline_id"))
+            .exclude(backfill_id__in=full_backfills.annotate(runs=Count("id")).filter(runs__gte=F("backfill__max_active")).values("backfill_id"))
+        )
 
     def active(self) -> "RunQuerySet":
         """Not yet ended."""

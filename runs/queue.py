@@ -10,7 +10,8 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from runs import identity, transitions
+from runs import identity, limits, transitions
+from runs.limits import Candidate, Places
 from runs.models import Run, Worker
 from runs.states import RunStatus
 from runs.transitions import Lease
@@ -38,17 +39,36 @@ def heartbeat(worker_id: str, *, draining: bool = False) -> bool:
 
 
 def claim(worker_id: str, limit: int) -> list[Lease]:
-    """Lease up to `limit` runs, by priority, then age. Rivals never get the same run, and do not wait for each other."""
-    if limit < 1 or not Run.objects.ready().exists():  # a plain read: an idle worker must not queue for the write lock
-        return []
+    """Lease up to `limit` runs, by priority, then age. Rivals never get the same run, and do not wait for each other.
+
+    A run whose pipeline has `max_active_runs` executing, or whose backfill `max_active`, is stepped over. Only those that start
+    runs of the same limited pipeline or backfill wait for each other: each counts what the other started.
+    """
+    leases: list[Lease] = []
+    refused: list[Candidate] = []
+    for _ in range(limit + 1 if limit > 0 else 0):  # a round that refused a run is followed by one that steps over what is full by now
+        # A plain read: an idle worker must not queue for the write lock.
+        found = limits.candidates(limit - len(leases))
+        if not found:
+            break
+        started, refused = _claim_once(worker_id, [*found, *refused], limit - len(leases))
+        leases += started
+        if not refused or len(leases) == limit:
+            break
+    return leases
+
+
+def _claim_once(worker_id: str, expected: list[Candidate], limit: int) -> tuple[list[Lease], list[Candidate]]:
+    """The leases of what could be started, and the runs that could not, because a limit is reached or was not `expected`."""
     with transaction.atomic():
         # A worker that was given up must not take anything: its runs would belong to nobody.
         if not Worker.objects.select_for_update(no_key=True).filter(id=worker_id).exists():
-            return []
-        # no_key: a plain FOR UPDATE would skip runs whose rows an open foreign-key insert holds.
-        ready = Run.objects.ready().select_for_update(skip_locked=True, no_key=True).values_list("id", flat=True)[:limit]
-        leases = [transitions.start_run(run_id, worker_id) for run_id in list(ready)]
-        return [lease for lease in leases if lease is not None]
+            return [], []
+        places = Places(expected)
+        ready = limits.candidates(limit, lock=True)
+        taken = [candidate for candidate in ready if places.take(candidate)]
+        leases = [transitions.start_run(candidate.run_id, worker_id) for candidate in taken]
+        return [lease for lease in leases if lease is not None], [candidate for candidate in ready if candidate not in taken]
 
 
 def release(lease: Lease, reason: str) -> None:

@@ -92,7 +92,8 @@ class Run(models.Model):
             models.Index(fields=["status", "-id"], name="run_status_newest"),
             models.Index(fields=["pipeline", "trigger", "-id"], name="run_pipeline_trigger"),
             models.Index(fields=["trigger", "-id"], name="run_trigger_newest"),
-            models.Index(fields=["status", "-priority", "id"], name="run_queue"),
+            # With what decides whether a run is behind a limit, so that a long queue of those is stepped over without reading a row.
+            models.Index(fields=["status", "-priority", "id", "pipeline", "backfill"], name="run_queue"),
             models.Index(fields=["owner", "status"], name="run_owner"),
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="run_finished"),
             models.Index(fields=["pipeline", "logical_date"], condition=Q(logical_date__isnull=False), name="run_logical_date"),
