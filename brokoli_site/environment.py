@@ -9,12 +9,17 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import environ
 import psutil
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
+
+from brokoli_site.common.addresses import Allowed
 
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KIB|MIB|GIB|TIB)?\s*$", re.IGNORECASE)
 _UNITS = {"": 1, "B": 1} | {f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)} | {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
@@ -135,6 +140,50 @@ def _origins(text: str, known: Mapping[str, Any]) -> tuple[str, ...]:
     return origins
 
 
+def _allowed_networks(text: str, _: Mapping[str, Any]) -> Allowed:
+    try:
+        return Allowed.read(text)
+    except ValueError as error:
+        raise ValueError("networks and host names, such as 10.20.0.0/16,hooks.intern.example.org") from error
+
+
+def _email(text: str, _: Mapping[str, Any]) -> dict[str, Any]:
+    """Django's settings of that name; none without a URL."""
+    if not text:
+        return {}
+    expected = "smtp://user:password@host:587?tls=true"
+    url = urlsplit(text)
+    query = dict(parse_qsl(url.query, keep_blank_values=True))
+    known = {"true": True, "1": True, "false": False, "0": False}
+    try:
+        tls, ssl = known[query.pop("tls", "false").lower()], known[query.pop("ssl", "false").lower()]
+        config = dict(environ.Env.email_url_config(url._replace(query="").geturl()))
+    except (KeyError, ValueError, ImproperlyConfigured) as error:
+        raise ValueError(expected) from error
+    if not url.scheme.startswith("smtp") or not config["EMAIL_HOST"] or query or url.path.strip("/") or (tls and ssl):
+        raise ValueError(expected)
+    ssl = ssl or bool(config.get("EMAIL_USE_SSL"))
+    tls = (tls or bool(config.get("EMAIL_USE_TLS"))) and not ssl
+    return {
+        "EMAIL_HOST": config["EMAIL_HOST"],
+        "EMAIL_PORT": config["EMAIL_PORT"] or (465 if ssl else 587 if tls else 25),
+        "EMAIL_HOST_USER": config["EMAIL_HOST_USER"] or "",
+        "EMAIL_HOST_PASSWORD": config["EMAIL_HOST_PASSWORD"] or "",
+        "EMAIL_USE_TLS": tls,
+        "EMAIL_USE_SSL": ssl,
+    }
+
+
+def _address(text: str, _: Mapping[str, Any]) -> str:
+    try:
+        validate_email(parseaddr(text)[1])
+    except ValidationError as error:
+        raise ValueError("an address such as brokoli@example.org or Brokoli <brokoli@example.org>") from error
+    if any(ord(character) < 32 for character in text):
+        raise ValueError("an address on one line")
+    return text
+
+
 def _text(text: str, _: Mapping[str, Any]) -> str:
     return text
 
@@ -163,6 +212,15 @@ VARIABLES = (
     Variable("BROKOLI_MAX_DEATHS", "3", "Workers that a run may lose before it fails.", _integer(1, 100)),
     Variable("BROKOLI_DRAIN_SECONDS", "30", "Seconds that running nodes get to finish when a worker is told to stop.", _integer(0, 86400)),
     Variable("BROKOLI_DISABLED_NODE_TYPES", "bash", "Node types that are refused, separated by commas.", _names),
+    Variable(
+        "BROKOLI_ALLOWED_NETWORKS",
+        "",
+        "Networks and hosts off the public internet that pipelines may send to, separated by commas: `10.20.0.0/16,hooks.intern.example.org`.",
+        _allowed_networks,
+    ),
+    Variable("BROKOLI_EMAIL_URL", "", "Where mail goes out: `smtp://user:password@host:587?tls=true`. Empty: email hooks fail.", _email),
+    Variable("BROKOLI_EMAIL_FROM", "brokoli@localhost", "Sender of the mail.", _address),
+    Variable("BROKOLI_RETENTION_DAYS", "0", "Days after its end that a run is kept with its logs and outputs. 0: for ever.", _integer(0, 36500)),
     Variable("BROKOLI_LOG_LEVEL", "INFO", "Least level that the processes log.", _choice("DEBUG", "INFO", "WARNING", "ERROR")),
     Variable("BROKOLI_LOG_FORMAT", "console", "`console` for people, `json` for machines.", _choice("console", "json")),
 )
@@ -176,7 +234,7 @@ def load(source: Mapping[str, str]) -> dict[str, Any]:
         try:
             values[variable.name] = variable.read(text, values)
         except ValueError as error:
-            # The URL of a database carries a password; the message must not.
-            shown = "the value given" if variable.name in ("DATABASE_URL", "BROKOLI_SECRET_KEY") else repr(text)
+            # The URL of a database or of a mail server carries a password; the message must not.
+            shown = "the value given" if variable.name in ("DATABASE_URL", "BROKOLI_SECRET_KEY", "BROKOLI_EMAIL_URL") else repr(text)
             raise ImproperlyConfigured(f"{variable.name}: {shown} cannot be used; expected {error}.") from error
     return values

@@ -9,6 +9,7 @@ import structlog
 from django.core.exceptions import ImproperlyConfigured
 
 from brokoli_site import environment
+from brokoli_site.common.addresses import Allowed
 from brokoli_site.common.keys import secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -28,6 +29,8 @@ LEASE_SECONDS: int = _env["BROKOLI_LEASE_SECONDS"]
 MAX_DEATHS: int = _env["BROKOLI_MAX_DEATHS"]
 DRAIN_SECONDS: int = _env["BROKOLI_DRAIN_SECONDS"]
 DISABLED_NODE_TYPES: tuple[str, ...] = _env["BROKOLI_DISABLED_NODE_TYPES"]
+ALLOWED_NETWORKS: Allowed = _env["BROKOLI_ALLOWED_NETWORKS"]
+RETENTION_DAYS: int = _env["BROKOLI_RETENTION_DAYS"]
 MAX_BODY_BYTES = 1024 * 1024
 MAX_PIPELINE_BYTES = 5 * 1024 * 1024
 
@@ -129,6 +132,14 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
+
+# Without a server for it, mail is refused: see `runs.delivery`.
+EMAIL_HOST, EMAIL_PORT = _env["BROKOLI_EMAIL_URL"].get("EMAIL_HOST", ""), _env["BROKOLI_EMAIL_URL"].get("EMAIL_PORT", 25)
+EMAIL_HOST_USER = _env["BROKOLI_EMAIL_URL"].get("EMAIL_HOST_USER", "")
+EMAIL_HOST_PASSWORD = _env["BROKOLI_EMAIL_URL"].get("EMAIL_HOST_PASSWORD", "")
+EMAIL_USE_TLS, EMAIL_USE_SSL = _env["BROKOLI_EMAIL_URL"].get("EMAIL_USE_TLS", False), _env["BROKOLI_EMAIL_URL"].get("EMAIL_USE_SSL", False)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL: str = _env["BROKOLI_EMAIL_FROM"]
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
