@@ -1,12 +1,16 @@
 """The chores of a worker, a line each."""
 
-from runs import retention
+from runs import idempotency, retention
 from runs.artifacts import ArtifactStore
 from runs.ticker import Chore
 
-_DAY = 24 * 3600.0
+_HOUR = 3600.0
+_DAY = 24 * _HOUR
 
 
 def of_worker(store: ArtifactStore) -> tuple[Chore, ...]:
     """What a worker with this artifact store looks after."""
-    return (Chore("collect strays", _DAY, lambda: retention.collect_strays(store)),)
+    return (
+        Chore("collect strays", _DAY, lambda: retention.collect_strays(store)),
+        Chore("forget idempotency keys", _HOUR, idempotency.forget),
+    )

@@ -10,6 +10,7 @@ from rest_framework.reverse import reverse
 from brokoli_site.common.api import ApiView, read_body
 from runs import triggers
 from runs.api import documentation
+from runs.api.idempotent import idempotent
 from runs.api.lookup import check_run, find_pipeline, find_run
 from runs.api.requests import CancelRequest, ResumeRequest, RunRequest
 from runs.api.serializers import AcceptedRunSerializer, ResumedRunSerializer, RunDetailSerializer
@@ -27,6 +28,7 @@ class PipelineRunView(ApiView):
     required_permissions: ClassVar = {"POST": "pipelines.run"}
 
     @extend_schema(**documentation.RUN)
+    @idempotent
     def post(self, request: Request, pipeline_id: str) -> Response:
         pipeline = find_pipeline(pipeline_id)
         body = read_body(request, RunRequest)
@@ -53,6 +55,7 @@ class RunResumeView(ApiView):
     required_permissions: ClassVar = {"POST": "runs.resume"}
 
     @extend_schema(**documentation.RESUME)
+    @idempotent
     def post(self, request: Request, run_id: str) -> Response:
         body = read_body(request, ResumeRequest)
         run = triggers.resume(check_run(run_id), from_node=body["from_node"], version=body["version"])

@@ -125,6 +125,21 @@ def _header(name: str, status: int, description: str) -> OpenApiParameter:
     return OpenApiParameter(name, str, OpenApiParameter.HEADER, description=description, response=[status])
 
 
+# For every operation that makes runs.
+_ONCE = [
+    OpenApiParameter(
+        "Idempotency-Key",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+        OpenApiParameter.HEADER,
+        description="1 to 255 printable ASCII characters of your choice. The same request with the same key within 24 hours makes nothing "
+        "new and is answered the same; another request with it is a 422, one that is still in progress a 409. Failures are not kept.",
+    ),
+    OpenApiParameter(
+        "Idempotency-Replayed", str, OpenApiParameter.HEADER, description="`true`: an answer that was given before.", response=[202], enum=["true"]
+    ),
+]
+
+
 def _answer(shape: Any, description: str, example: Any = None) -> OpenApiResponse:
     return OpenApiResponse(shape, description, [_example("example", example)] if example is not None else [])
 
@@ -144,10 +159,10 @@ RUN: dict[str, Any] = {
     "summary": "Trigger a run",
     "description": "Answers at once, when the run is stored; a worker executes it. Follow it at `Location`. `{pipeline_id}` is the id or the slug.",
     "tags": ["runs"],
-    "parameters": [_header("Location", 202, "Path of the run.")],
+    "parameters": [_header("Location", 202, "Path of the run."), *_ONCE],
     "request": {_JSON: RunRequest},
     "examples": [_sent("params", {"params": {"date": "2024-01-15"}})],
-    "responses": {(202, _JSON): _answer(AcceptedRunSerializer, "The run was accepted.", _ACCEPTED)} | problems(404, 413, 415, 422),
+    "responses": {(202, _JSON): _answer(AcceptedRunSerializer, "The run was accepted.", _ACCEPTED)} | problems(404, 409, 413, 415, 422),
 }
 PIPELINE_RUNS: dict[str, Any] = {
     "operation_id": "list_pipeline_runs",
@@ -189,7 +204,7 @@ RESUME: dict[str, Any] = {
     "summary": "Resume a failed run",
     "description": "Makes a new run. Nodes that succeeded are skipped and their outputs feed the rest.",
     "tags": ["runs"],
-    "parameters": [_header("Location", 202, "Path of the new run.")],
+    "parameters": [_header("Location", 202, "Path of the new run."), *_ONCE],
     "request": {_JSON: ResumeRequest},
     "examples": [_sent("from_node", {"from_node": "transform1"}), _sent("latest", {"version": "latest"})],
     "responses": {(202, _JSON): _answer(ResumedRunSerializer, "The new run was accepted.", _ACCEPTED | {"resumed_from": _RUN_ID})}

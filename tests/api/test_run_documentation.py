@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 READS = {200, 400, 401, 403, 404, 503}
 CALLS = {
-    "/api/pipelines/{pipeline_id}/run": {"post": {202, 400, 401, 403, 404, 413, 415, 422, 503}},
+    "/api/pipelines/{pipeline_id}/run": {"post": {202, 400, 401, 403, 404, 409, 413, 415, 422, 503}},
     "/api/pipelines/{pipeline_id}/runs": {"get": READS},
     "/api/runs": {"get": READS - {404}},
     "/api/runs/{run_id}": {"get": READS},
