@@ -6,6 +6,7 @@ transaction carries the ends, the starts that they allow and the log lines betwe
 """
 
 import contextlib
+import datetime as dt
 import itertools
 import queue
 import random
@@ -22,7 +23,8 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from brokoli_site.common.errors import NodeCancelled, NodeError
+from brokoli_site.common.errors import NodeCancelled, NodeError, NodeTimeout
+from brokoli_site.common.time import human_duration
 from pipelines import parameters
 from pipelines.graph import Graph
 from pipelines.models import PipelineVersion
@@ -106,6 +108,13 @@ def retry_delay(policy: RetryPolicy, failures: int) -> float:
     return min(delay, _MAX_RETRY_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 - not for secrets
 
 
+def _seconds_left(timeout_seconds: float | None, started_at: dt.datetime | None) -> float:
+    """Of a run's timeout, which counts from its first start, on whichever machine that was. A clock that steps can give it none or all, not more."""
+    if timeout_seconds is None or started_at is None:
+        return float("inf")
+    return min(timeout_seconds, max(0.0, timeout_seconds - (timezone.now() - started_at).total_seconds()))
+
+
 @dataclass
 class Execution:
     """One claim of one run, from its lease to its outcome."""
@@ -119,6 +128,8 @@ class Execution:
     _due: dict[str, float] = field(default_factory=dict)  # monotonic time at which a waiting retry may start
     _executing: dict[str, tuple[Stop, log.NodeLog]] = field(default_factory=dict)  # attempts that have a thread
     _lines: list[LogEntry] = field(default_factory=list)  # taken from the nodes, not yet committed
+    _deadline: float = float("inf")  # monotonic time at which the run's own timeout is over
+    _late: str = ""  # once it is: what people are told
 
     def run(self) -> Outcome:
         """Execute until nothing is left to do. Errors: `LeaseLost`, after every node was told to stop."""
@@ -148,6 +159,7 @@ class Execution:
             interval_start=run.interval_start,
             interval_end=run.interval_end,
         )
+        self._deadline = time.monotonic() + _seconds_left(self._spec.timeout_seconds, run.started_at)
         fresh = run.epoch == 1 and run.resumed_from_id is None
         self._reload(fresh=fresh)
         return fresh
@@ -195,6 +207,7 @@ class Execution:
                 self._stop_executing(NodeCancelled("its run was cancelled by force"))
             elif self.control.halted.is_set():
                 self._stop_executing(NodeCancelled("its worker was told to stop"))
+            self._watch_deadline()
             try:
                 if ended or self._startable() or self._gather_lines():
                     self._commit(partial(self._advance, ended))
@@ -207,6 +220,11 @@ class Execution:
                 return self._outcome()
             ended = self._listen(due)
 
+    def _watch_deadline(self) -> None:
+        if time.monotonic() >= self._deadline:
+            self._late = f"The run took longer than its timeout of {human_duration(round((self._spec.timeout_seconds or 0) * 1000))} and was stopped."
+            self._stop_executing(NodeTimeout(self._late))
+
     def _listen(self, due: float | None) -> list[_Ended]:
         """Wait for news and take all that is there. Nothing: look at the clock, the lines and the control again."""
         now = time.monotonic()
@@ -214,6 +232,8 @@ class Execution:
         # A retry that is due and was not started waits for a free place or for its inputs: what executes will tell.
         if due is not None and (due > now or not self._executing):
             moments.append(due)
+        if not self._late:
+            moments.append(self._deadline)
         ended = []
         try:
             item = self.control.inbox.get(timeout=max(0.0, min(moments) - now))
@@ -225,7 +245,7 @@ class Execution:
             return ended
 
     def _may_start(self) -> bool:
-        return not (self.control.cancelled.is_set() or self.control.draining.is_set() or self.control.must_give_up)
+        return not (self._late or self.control.cancelled.is_set() or self.control.draining.is_set() or self.control.must_give_up)
 
     def _next_due(self) -> float | None:
         """When the next waiting retry may start; None when none waits (or none will be started)."""
@@ -264,7 +284,7 @@ class Execution:
             found.append(InputArtifact(upstream, self._nodes[upstream].name, output.artifact, schema, output.row_count))
         return tuple(found)
 
-    def _stop_executing(self, reason: NodeCancelled) -> None:
+    def _stop_executing(self, reason: NodeCancelled | NodeTimeout) -> None:
         for stop, _ in self._executing.values():
             stop.stop(reason)
 
@@ -361,7 +381,7 @@ class Execution:
         entries = [transitions.fail_node(attempt, error.message)]
         self._failures[attempt.node_id] += 1
         failures = self._failures[attempt.node_id]
-        if error.retryable and failures <= policy.max_retries and not self.control.cancelled.is_set():
+        if error.retryable and failures <= policy.max_retries and not (self._late or self.control.cancelled.is_set()):
             delay = retry_delay(policy, failures)
             following, entry = transitions.retry_node(attempt, delay)
             self._attempts[attempt.node_id] = following
@@ -400,14 +420,16 @@ class Execution:
         statuses = {attempt.status for attempt in self._attempts.values()}
         if self.control.cancelled.is_set():
             return Outcome(RunStatus.CANCELLED)
-        if NodeStatus.RUNNING in statuses or (NodeStatus.PENDING in statuses and self.control.draining.is_set()):
+        if statuses <= NODE_DONE:
+            return Outcome(RunStatus.SUCCESS)
+        if NodeStatus.RUNNING in statuses or (NodeStatus.PENDING in statuses and self.control.draining.is_set() and not self._late):
             return Outcome(RunStatus.PENDING, "its worker was told to stop")
+        if self._late:
+            return Outcome(RunStatus.FAILED, self._late)
         failed = [attempt for attempt in self._attempts.values() if attempt.status == NodeStatus.FAILED]
-        if failed:
-            others = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
-            return Outcome(RunStatus.FAILED, f"Node '{failed[0].name}' failed: {failed[0].error}{others}")
-        assert statuses <= NODE_DONE, f"nothing is left to start, yet nodes are {statuses}"
-        return Outcome(RunStatus.SUCCESS)
+        assert failed, f"nothing is left to start, yet nodes are {statuses}"
+        others = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
+        return Outcome(RunStatus.FAILED, f"Node '{failed[0].name}' failed: {failed[0].error}{others}")
 
 
 def _execute(session: RunSession, task: NodeTask, attempt: int, node_log: log.NodeLog, stop: Stop, control: Control) -> None:

@@ -87,6 +87,8 @@ class PipelineDocumentSerializer(serializers.Serializer[Any]):
     schedule_timezone = serializers.CharField(required=False, allow_blank=True, default="UTC", help_text="IANA time zone.")
     tags = serializers.ListField(child=serializers.CharField(max_length=100), required=False)
     params = serializers.DictField(required=False, help_text="Default value of each parameter.")
+    timeout = serializers.FloatField(required=False, allow_null=True, help_text="Seconds that a run may take from its first start.")
+    max_active_runs = serializers.IntegerField(required=False, allow_null=True, help_text="Runs that may execute at the same time.")
     nodes = NodeSerializer(many=True, required=False)
     edges = EdgeSerializer(many=True, required=False)
 

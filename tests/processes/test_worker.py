@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from pipelines.models import PipelineVersion
 from runs import triggers
 from runs.models import LogEntry, NodeOutput, NodeRun, Run, Worker
 from runs.states import NodeStatus, RunStatus, Trigger
@@ -222,6 +223,21 @@ def test_a_node_that_takes_too_long_is_stopped_and_tried_again(start_worker: Sta
     attempts = run.node_runs.order_by("attempt").values_list("attempt", "status", "lost")
     assert list(attempts) == [(1, "failed", False), (2, "failed", False)]
     assert list(LogEntry.objects.filter(run=run, kind="node.retrying").values_list("attempt", flat=True)) == [2]
+
+
+def test_a_run_that_takes_too_long_is_stopped_in_the_middle_of_its_query(start_worker: StartWorker) -> None:
+    pipeline = make_pipeline(chain("SELECT 3 AS x", ENDLESS, "SELECT n FROM input"), [("n0", "n1"), ("n1", "n2")])
+    version = pipeline.versions.get()
+    PipelineVersion.objects.filter(id=version.id).update(document=version.document | {"timeout": 2})
+    run = accept_run(pipeline)
+
+    assert start_worker("--drain").wait(60) == 0
+
+    run.refresh_from_db()
+    assert (run.status, run.error) == ("failed", "The run took longer than its timeout of 2.0s and was stopped.")
+    assert [attempt.status for attempt in run.node_runs.all()] == ["success", "failed", "skipped"]
+    assert run.started_at and run.finished_at
+    assert 2 <= (run.finished_at - run.started_at).total_seconds() < 3
 
 
 def test_a_mistake_is_not_tried_again(start_worker: StartWorker) -> None:
