@@ -17,7 +17,7 @@ from django.utils.text import slugify
 
 from brokoli_site.common import yaml
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound, PreconditionFailed
-from pipelines import documents, validation
+from pipelines import documents, upstreams, validation
 from pipelines.guards import deletion_guards, save_listeners
 from pipelines.models import Pipeline, PipelineVersion
 from pipelines.spec import LONGEST_NAME, PipelineSpec
@@ -146,7 +146,7 @@ def clone(pipeline_id: uuid.UUID | None, *, name: str = "", user: object = None)
 def delete(pipeline_id: uuid.UUID | None, *, seen: Collection[int] | None = None) -> None:
     """The pipeline is gone for everybody; its runs stay until they are purged.
 
-    Errors: `NotFound`; `PreconditionFailed`; `Conflict` while runs of it are active.
+    Errors: `NotFound`; `PreconditionFailed`; `Conflict` while runs of it are active or other pipelines depend on it.
     """
     with transaction.atomic():
         # A run that is being accepted locks the row too, so one of the two waits for the other.
@@ -156,7 +156,15 @@ def delete(pipeline_id: uuid.UUID | None, *, seen: Collection[int] | None = None
         for guard in deletion_guards:
             guard(pipeline.id)
         _check_seen(pipeline, seen)
+        upstreams.let_go(pipeline)
         Pipeline.objects.filter(id=pipeline.id).update(deleted_at=timezone.now())
+
+
+def validate(document: Document, pipeline: Pipeline | None = None) -> validation.Report:
+    """Everything that can be said of a document before it runs, and of the pipelines that it depends on."""
+    report = validation.validate(document)
+    wrong = upstreams.problems_of(document, pipeline.id if pipeline else None)
+    return validation.Report((*report.errors, *wrong), report.warnings)
 
 
 def export(definition: Definition) -> str:
@@ -209,17 +217,20 @@ def _columns(document: dict[str, Any], spec: PipelineSpec) -> dict[str, Any]:
 
 
 def _insert(slug: str, document: dict[str, Any], spec: PipelineSpec, user: object, comment: str) -> Definition:
+    upstreams.lock(spec.dependencies)
     now = timezone.now()
     pipeline = Pipeline.objects.create(pipeline_id=slug, version=1, created_at=now, updated_at=now, **_columns(document, spec))
     version = PipelineVersion.objects.create(
         pipeline=pipeline, number=1, document=document, comment=comment, created_at=now, created_by_id=_user_id(user)
     )
+    upstreams.keep(pipeline, spec.dependencies)
     _tell(pipeline, spec)
     return Definition(pipeline, version)
 
 
 def _update(current: Definition, slug: str, document: dict[str, Any], spec: PipelineSpec, user: object, comment: str) -> Definition | None:
     """The next version; None when a rival made it first. Call inside a transaction."""
+    upstreams.lock(spec.dependencies)
     number, now = current.version.number + 1, timezone.now()
     changed = Pipeline.objects.live().filter(id=current.pipeline.id, version=current.version.number)
     if not changed.update(pipeline_id=slug, version=number, updated_at=now, **_columns(document, spec)):
@@ -231,6 +242,7 @@ def _update(current: Definition, slug: str, document: dict[str, Any], spec: Pipe
     pipeline.pipeline_id, pipeline.version, pipeline.updated_at = slug, number, now
     for key, value in _columns(document, spec).items():
         setattr(pipeline, key, value)
+    upstreams.keep(pipeline, spec.dependencies, earlier=current.document)
     _tell(pipeline, spec)
     return Definition(pipeline, version)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db.models import BooleanField, Func, Q, Value
 
-from pipelines.models import Pipeline, PipelineQuerySet
+from pipelines.models import Pipeline, PipelineDependency, PipelineQuerySet
 
 MOST_LISTED = 1000  # of the bare array; the cursor goes on from there
 
@@ -52,3 +52,15 @@ def summary(pipeline: Pipeline) -> dict[str, Any]:
         "created_at": pipeline.created_at,
         "updated_at": pipeline.updated_at,
     }
+
+
+def dependency_graph() -> dict[str, Any]:
+    """Who waits for whom: the pipelines that take part, and an edge a rule, from the upstream to who waits for it. Two queries."""
+    rules = PipelineDependency.objects.order_by("id")
+    ends = Q(id__in=rules.values("pipeline")) | Q(id__in=rules.values("upstream"))
+    nodes = Pipeline.objects.live().filter(ends).order_by("name", "id").values("id", "pipeline_id", "name", "enabled")
+    edges = [
+        {"from": rule.upstream_id, "to": rule.pipeline_id, "state": rule.state, "mode": rule.mode, "within_seconds": rule.within_seconds}
+        for rule in rules
+    ]
+    return {"nodes": list(nodes), "edges": edges}

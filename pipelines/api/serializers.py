@@ -3,13 +3,15 @@
 A pipeline document itself is checked by `pipelines.validation`, which names every problem and keeps what it does not know.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 from django.core.validators import RegexValidator
 from rest_framework import serializers
 
 from brokoli_site.common.api import StrictCharField, StrictIntegerField, StrictSerializer
 from brokoli_site.common.pagination import CursorQuery
+from pipelines.dependencies import LONGEST_REFERENCE, MODES, STATES
+from pipelines.schedules import MissedRuns, Overlap
 from pipelines.spec import LONGEST_NAME
 
 MOST_VERSIONS = 100
@@ -74,6 +76,15 @@ class EdgeSerializer(serializers.Serializer[Any]):
         return {"from": serializers.CharField(help_text="Id of the node that the data comes from."), **super().get_fields()}
 
 
+class DependencyRuleSerializer(serializers.Serializer[Any]):
+    pipeline_id = serializers.CharField(max_length=LONGEST_REFERENCE, help_text="Id or slug of the pipeline to wait for.")
+    state = serializers.ChoiceField(STATES, required=False, default="succeeded", help_text="How its last ended run must have ended.")
+    within_seconds = serializers.IntegerField(required=False, allow_null=True, min_value=0, help_text="Not longer ago than this.")
+    mode = serializers.ChoiceField(
+        MODES, required=False, default="gate", help_text="gate: refuse to run until it holds. trigger: run when the other ends so."
+    )
+
+
 class PipelineDocumentSerializer(serializers.Serializer[Any]):
     """A pipeline as clients write it. Other keys are kept and given back."""
 
@@ -91,6 +102,19 @@ class PipelineDocumentSerializer(serializers.Serializer[Any]):
     max_active_runs = serializers.IntegerField(required=False, allow_null=True, help_text="Runs that may execute at the same time.")
     nodes = NodeSerializer(many=True, required=False)
     edges = EdgeSerializer(many=True, required=False)
+    depends_on = serializers.ListField(
+        child=serializers.CharField(max_length=LONGEST_REFERENCE), required=False, help_text="Ids or slugs of pipelines that must have succeeded."
+    )
+    dependency_rules = DependencyRuleSerializer(many=True, required=False)
+    overlap_policy = serializers.ChoiceField(
+        get_args(Overlap), required=False, help_text="What the schedule does while an earlier run that it made is active."
+    )
+    missed_runs = serializers.ChoiceField(
+        get_args(MissedRuns), required=False, help_text="Which of the times that nobody was there to see are made up for."
+    )
+    catchup = serializers.BooleanField(required=False, help_text="true: `missed_runs` is all.")
+    sla_deadline = serializers.CharField(required=False, allow_blank=True, help_text="By this time of each day a run should have succeeded: 07:30.")
+    sla_timezone = serializers.CharField(required=False, allow_blank=True, help_text="Of `sla_deadline`; the schedule's when left out.")
 
 
 class PipelinePatchSerializer(PipelineDocumentSerializer):
@@ -141,6 +165,29 @@ class ReportSerializer(serializers.Serializer[Any]):
     valid = serializers.BooleanField(help_text="Whether the pipeline can run: there are no errors.")
     errors = FindingSerializer(many=True)  # type: ignore[assignment]  # DRF takes declared fields off the class
     warnings = FindingSerializer(many=True)
+
+
+class GraphNodeSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    pipeline_id = serializers.CharField()
+    name = serializers.CharField()
+    enabled = serializers.BooleanField()
+
+
+class GraphEdgeSerializer(serializers.Serializer[Any]):
+    to = serializers.UUIDField(help_text="The pipeline that waits.")
+    state = serializers.ChoiceField(STATES)
+    mode = serializers.ChoiceField(MODES)
+    within_seconds = serializers.IntegerField(allow_null=True)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        # `from` is a keyword of Python, so it cannot be declared above.
+        return {"from": serializers.UUIDField(help_text="The pipeline that is waited for."), **super().get_fields()}
+
+
+class DependencyGraphSerializer(serializers.Serializer[Any]):
+    nodes = GraphNodeSerializer(many=True)
+    edges = GraphEdgeSerializer(many=True)
 
 
 class VersionSerializer(serializers.Serializer[Any]):

@@ -7,6 +7,7 @@ urlpatterns = [
     path("pipelines", views.PipelineList.as_view()),
     path("pipelines/validate", views.DraftValidate.as_view()),
     path("pipelines/import", views.PipelineImport.as_view()),
+    path("pipelines/dependency-graph", views.DependencyGraph.as_view()),
     path("pipelines/<str:pipeline_id>", views.PipelineDetail.as_view()),
     path("pipelines/<str:pipeline_id>/validate", views.PipelineValidate.as_view()),
     path("pipelines/<str:pipeline_id>/versions", views.VersionList.as_view()),

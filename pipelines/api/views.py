@@ -115,7 +115,7 @@ class PipelineDetail(ApiView):
 
     @extend_schema(operation_id="delete_pipeline", parameters=[_IF_MATCH], responses={204: None, **problems(404, 409, 412)})
     def delete(self, request: Request, pipeline_id: str) -> Response:
-        """Delete the pipeline; 409 while runs of it are active."""
+        """Delete the pipeline; 409 while runs of it are active or other pipelines depend on it."""
         definitions.delete(parse_id(pipeline_id), seen=_seen(request))
         return Response(status=204)
 
@@ -127,7 +127,7 @@ class PipelineValidate(ApiView):
     def get(self, request: Request, pipeline_id: str) -> Response:
         """Everything that keeps the saved pipeline from running, and what is doubtful."""
         found = definitions.find(parse_id(pipeline_id))
-        return Response(_report(validation.validate(found.document)))
+        return Response(_report(definitions.validate(found.document, found.pipeline)))
 
 
 class DraftValidate(ApiView):
@@ -141,7 +141,7 @@ class DraftValidate(ApiView):
     )
     def post(self, request: Request) -> Response:
         """The same for a pipeline that is not saved, however unfinished it is."""
-        return Response(_report(validation.validate(_document(request))))
+        return Response(_report(definitions.validate(_document(request))))
 
 
 class VersionList(ApiView):
@@ -234,6 +234,15 @@ class PipelineImport(ApiView):
             self.permission_denied(request)
         found, is_new = definitions.import_document(_document(request), on_taken=on_taken, user=request.user)
         return _answer(found, status=201 if is_new else 200)
+
+
+class DependencyGraph(ApiView):
+    required_permissions: ClassVar[Mapping[str, str]] = {"GET": "pipelines.view"}
+
+    @extend_schema(operation_id="get_dependency_graph", responses={200: serializers.DependencyGraphSerializer, **problems()})
+    def get(self, request: Request) -> Response:
+        """Which pipelines wait for which: those that take part, and an edge a rule."""
+        return Response(listing.dependency_graph())
 
 
 class NodeTypeList(ApiView):

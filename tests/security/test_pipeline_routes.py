@@ -17,6 +17,7 @@ CALLS = {
     "POST /api/pipelines": "create",
     "POST /api/pipelines/validate": "view",
     "POST /api/pipelines/import": "create",
+    "GET /api/pipelines/dependency-graph": "view",
     "GET /api/pipelines/ID": "view",
     "PUT /api/pipelines/ID": "edit",
     "PATCH /api/pipelines/ID": "edit",
