@@ -13,10 +13,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brokoli_site.common.errors import NodeError
-from pipelines.nodes.base import RunFacts
+
+if TYPE_CHECKING:  # a spec's hooks hold references, and a node's base holds its spec
+    from pipelines.nodes.base import RunFacts
 
 Value = str | int | float | bool | None
 
@@ -107,7 +109,7 @@ class References:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     @classmethod
-    def of(cls, facts: RunFacts) -> "References":
+    def of(cls, facts: "RunFacts") -> "References":
         """A run without a logical date has that of its start, in UTC; a run that has not started, today's."""
         started_at = facts.started_at
         date = facts.logical_date or (started_at or dt.datetime.now(dt.UTC)).astimezone(dt.UTC).date()

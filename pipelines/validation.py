@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from django.conf import settings
 from pydantic import BaseModel, ValidationError
 
 from brokoli_site.common.errors import BrokoliError, NodeError
-from pipelines import documents, parameters, references, schedules, spec
+from pipelines import documents, hooks, parameters, references, schedules, spec
 from pipelines.config_problems import config_problems, unknown_keys
 from pipelines.graph import Graph, cycle_problems
 from pipelines.nodes import registry
@@ -62,6 +63,7 @@ def validate(document: Mapping[str, Any]) -> Report:
     document = documents.normalised(document)
     found, structural = _structure({**document, "pipeline_id": slug})
     problems = [*structural, *_empty(found), *_configs(found, _cyclic(structural)), *_params(document, found), *_unused(document)]
+    problems += hooks.warnings(document, mail=bool(settings.EMAIL_HOST))
     return Report(
         errors=tuple(problem for problem in problems if problem.severity == "error"),
         warnings=tuple(problem for problem in problems if problem.severity == "warning"),

@@ -1,16 +1,19 @@
 """The chores of a worker, a line each."""
 
-from runs import idempotency, retention
+from runs import delivery, idempotency, retention
 from runs.artifacts import ArtifactStore
+from runs.delivery import Postman
 from runs.ticker import Chore
 
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
 
 
-def of_worker(store: ArtifactStore) -> tuple[Chore, ...]:
+def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
     """What a worker with this artifact store looks after."""
     return (
         Chore("collect strays", _DAY, lambda: retention.collect_strays(store)),
+        Chore("send notifications", 1.0, postman.look, on_end=True),
+        Chore("forget notifications", _DAY, delivery.forget),
         Chore("forget idempotency keys", _HOUR, idempotency.forget),
     )

@@ -12,7 +12,7 @@ from brokoli_site.common.ids import new_id
 from brokoli_site.common.time import iso, milliseconds
 from pipelines.hooks import Hook, stored
 from pipelines.models import Pipeline
-from runs.models import Notification, Run
+from runs.models import NodeRun, Notification, Run
 
 logger = structlog.get_logger(__name__)
 
@@ -58,6 +58,8 @@ def _facts_of(run: Run) -> dict[str, Any]:
         "started_at": iso(run.started_at),
         "finished_at": iso(run.finished_at),
         "duration_ms": milliseconds(run.started_at, run.finished_at),
+        # Those of the last node that has any: what the run is there for stands at its end.
+        "rows": NodeRun.objects.filter(run_id=run.id, row_count__isnull=False).order_by("-position").values_list("row_count", flat=True).first(),
     }
 
 

@@ -15,6 +15,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection, connections
 
 from runs import chores, queue
+from runs.delivery import Postman
 from runs.executor import Control, Execution, Outcome, Resources
 from runs.models import Run
 from runs.states import RunStatus
@@ -28,6 +29,7 @@ logger = structlog.get_logger(__name__)
 _POLL_SECONDS = 1.0  # the truth, should a wake-up get lost
 _BEATS_PER_LEASE = 5
 _STUBBORN_SECONDS = 3.0
+_SENDING_SECONDS = 10.0  # that what is being sent gets at the end
 _AWAY = (DatabaseError, InterfaceError)
 
 
@@ -52,6 +54,7 @@ class WorkerProcess:
     _lock: threading.Lock = field(default_factory=threading.Lock)  # guards `_executing`
     _ended: threading.Event = field(default_factory=threading.Event)
     _wakeup: Wakeup = field(default_factory=Wakeup)
+    _postman: Postman = field(default_factory=Postman)
     _strays: threading.Event = field(default_factory=threading.Event)  # the database may hold leases of ours that nobody executes
     _signals: int = 0
     _drain_until: float = float("inf")
@@ -62,7 +65,7 @@ class WorkerProcess:
         resources = self.open_resources()
         heart = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
         heart.start()
-        self._ticker = Ticker(chores.of_worker(resources.store))
+        self._ticker = Ticker(chores.of_worker(resources.store, self._postman))
         ticking = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
         ticking.start()
         logger.info("worker started", worker=self._worker_id, concurrency=self.options.concurrency)
@@ -78,6 +81,7 @@ class WorkerProcess:
             self._ticker.stop()
             heart.join(timeout=5)
             ticking.join(timeout=5)
+            self._postman.close(_SENDING_SECONDS if self._signals < 2 else 0.0)
             resources.pool.shutdown(wait=False, cancel_futures=True)
             resources.engine.close()
             self._unregister()
@@ -110,7 +114,7 @@ class WorkerProcess:
                 self._give_back_strays()
                 if not draining:
                     self._claim(pool, resources)
-                    if self.options.until_empty and not self._executing and not Run.objects.active().exists():
+                    if self.options.until_empty and not self._executing and not Run.objects.active().exists() and not self._postman.busy:
                         return
                 self._pass_on_cancels()
             except _AWAY as error:

@@ -100,6 +100,12 @@ class PipelineDocumentSerializer(serializers.Serializer[Any]):
     params = serializers.DictField(required=False, help_text="Default value of each parameter.")
     timeout = serializers.FloatField(required=False, allow_null=True, help_text="Seconds that a run may take from its first start.")
     max_active_runs = serializers.IntegerField(required=False, allow_null=True, help_text="Runs that may execute at the same time.")
+    hooks = serializers.DictField(
+        required=False,
+        allow_null=True,
+        help_text="Whom to tell: `on_start`, `on_success`, `on_failure`, `on_node_failure`, `on_sla_miss`; each a URL, "
+        "`{type: webhook|slack|email, url, enabled, extra}`, or a list of these.",
+    )
     nodes = NodeSerializer(many=True, required=False)
     edges = EdgeSerializer(many=True, required=False)
     depends_on = serializers.ListField(

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("stub_types")]
 
 def document(**keys: Any) -> dict[str, Any]:
     nodes = [{"id": "rows", "type": "stub_rows", "config": {"columns": ["id"]}}, {"id": "pick", "type": "stub_pick", "config": {}}]
-    return {"name": "Daily orders", "nodes": nodes, "edges": [{"from": "rows", "to": "pick"}], "hooks": {"on_failure": [1]}, **keys}
+    return {"name": "Daily orders", "nodes": nodes, "edges": [{"from": "rows", "to": "pick"}], "interface": {"outputs": [1]}, **keys}
 
 
 def test_create_keeps_the_document_and_copies_what_listings_show() -> None:
@@ -42,7 +42,7 @@ def test_create_keeps_the_document_and_copies_what_listings_show() -> None:
         2,
     )
     found = definitions.find(made.pipeline.id)
-    assert found.document["hooks"] == {"on_failure": [1]}
+    assert found.document["interface"] == {"outputs": [1]}
     assert not {"id", "version", "pipeline_id"} & found.document.keys()
     assert found.version.created_by == user
 
@@ -78,7 +78,7 @@ def test_the_slug_of_a_deleted_pipeline_is_free_again() -> None:
 
 def test_replace_and_patch_make_versions() -> None:
     made = definitions.create(document())
-    assert definitions.replace(made.pipeline.id, document(name="Other", hooks=None)).version.number == 2
+    assert definitions.replace(made.pipeline.id, document(name="Other", interface=None)).version.number == 2
     patched = definitions.patch(made.pipeline.id, {"enabled": False, "x": {"y": 1}, "pipeline_id": "new-slug"})
     assert (patched.version.number, patched.pipeline.pipeline_id, patched.document["name"], patched.document["x"]) == (
         3,

@@ -43,7 +43,7 @@ def test_aliases_defaults_and_numbers_as_forms_send_them() -> None:
 
 
 def test_unknown_keys_do_not_matter() -> None:
-    assert read(document(hooks={"a": 1}, ir_version=2))[1] == ()
+    assert read(document(interface={"a": 1}, ir_version=2))[1] == ()
 
 
 INVALID: list[tuple[dict[str, Any], str, str]] = [
