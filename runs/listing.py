@@ -20,6 +20,7 @@ class RunFilter:
 
     status: str = ""
     trigger: str = ""
+    backfill_id: uuid.UUID | None = None
     since: dt.datetime | None = None
     until: dt.datetime | None = None
 
@@ -28,6 +29,8 @@ class RunFilter:
             runs = runs.filter(status=self.status)
         if self.trigger:
             runs = runs.filter(trigger=self.trigger)
+        if self.backfill_id:
+            runs = runs.filter(backfill_id=self.backfill_id)
         if self.since:
             runs = runs.filter(created_at__gte=self.since, id__gte=_id_at(self.since, -_SLACK_MS))
         if self.until:

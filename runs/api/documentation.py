@@ -6,9 +6,22 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer
 
 from brokoli_site.common.openapi import problems
-from runs.api.requests import CancelRequest, LogExportQuery, LogQuery, OutputQuery, ResumeRequest, RunListQuery, RunRequest
+from runs.api.requests import (
+    BackfillCancelRequest,
+    BackfillRequest,
+    CancelRequest,
+    LogExportQuery,
+    LogQuery,
+    OutputQuery,
+    ResumeRequest,
+    RunListQuery,
+    RunRequest,
+)
 from runs.api.serializers import (
     AcceptedRunSerializer,
+    BackfillDetailSerializer,
+    BackfillPlanSerializer,
+    BackfillSerializer,
     LogEntrySerializer,
     PreviewSerializer,
     ProfileAnswerSerializer,
@@ -46,6 +59,9 @@ _RUN = {
     "params": {"date": "2024-01-15"},
     "priority": 0,
     "logical_date": None,
+    "interval_start": None,
+    "interval_end": None,
+    "backfill_id": None,
     "error": "",
     "created_at": "2024-01-15T06:00:00.000Z",
     "started_at": "2024-01-15T06:00:00.100Z",
@@ -59,6 +75,41 @@ _RUN_DETAIL = _RUN | {"node_runs": [_NODE_RUN]}
 _CANCELLED = _RUN | {"status": "cancelled", "started_at": None, "queued_ms": None, "duration_ms": None, "node_runs": []}
 _CANCELLING = _RUN_DETAIL | {"status": "running", "finished_at": None, "duration_ms": None, "cancel_requested": True}
 _ACCEPTED = {"id": _RUN_ID, "pipeline_id": _PIPELINE_ID, "status": "pending"}
+_BACKFILL_ID = "019a9f4d-0c11-7d5e-8a3b-5d2e7f9c6b10"
+_BACKFILL = {
+    "id": _BACKFILL_ID,
+    "pipeline_id": _PIPELINE_ID,
+    "pipeline_name": "Users",
+    "start": "2024-01-01",
+    "end": "2024-01-31",
+    "only": "all",
+    "max_active": 2,
+    "created_at": "2024-02-01T09:00:00.000Z",
+    "cancelled_at": None,
+    "status": "running",
+    "counts": {"pending": 28, "running": 2, "success": 1, "failed": 0, "cancelled": 0},
+    "total": 31,
+    "finished": 1,
+}
+_BACKFILL_DETAIL = _BACKFILL | {"runs": [{"id": _RUN_ID, "date": "2024-01-01", "interval_start": None, "status": "success"}]}
+_PLAN = {
+    "intervals": 1,
+    "first_interval_start": "2024-01-01T00:00:00.000Z",
+    "last_interval_end": "2024-01-02T00:00:00.000Z",
+    "concurrency": 2,
+    "runs": [_RUN_ID],
+    "note": "",
+    "backfill_id": _BACKFILL_ID,
+    "plan": [
+        {
+            "date": "2024-01-01",
+            "interval_start": "2024-01-01T00:00:00.000Z",
+            "interval_end": "2024-01-02T00:00:00.000Z",
+            "run": True,
+            "reason": "",
+        }
+    ],
+}
 _LOG_ENTRY = {
     "seq": 4711,
     "run_id": _RUN_ID,
@@ -209,6 +260,56 @@ RESUME: dict[str, Any] = {
     "examples": [_sent("from_node", {"from_node": "transform1"}), _sent("latest", {"version": "latest"})],
     "responses": {(202, _JSON): _answer(ResumedRunSerializer, "The new run was accepted.", _ACCEPTED | {"resumed_from": _RUN_ID})}
     | problems(404, 409, 413, 415, 422),
+}
+BACKFILL: dict[str, Any] = {
+    "operation_id": "backfill_pipeline",
+    "summary": "Backfill",
+    "description": "A run a date, both ends included, or with `start` and `end` a run an interval of the schedule between. All are queued when this "
+    "answers, or none; workers take the oldest first. A run of a date gets the date as the param `date`. At most 1,000 runs and 50,000 node runs.",
+    "tags": ["backfills"],
+    "parameters": [
+        _header("Location", 202, "Path of the backfill."),
+        _header("X-Backfill-Id", 202, "Id of the backfill."),
+        *_ONCE,
+    ],
+    "request": {_JSON: BackfillRequest},
+    "examples": [
+        _sent("dates", {"start_date": "2024-01-01", "end_date": "2024-01-31"}),
+        _sent("intervals", {"start": "2024-01-01T00:00:00Z", "end": "2024-02-01T00:00:00Z", "max_active": 2}),
+    ],
+    "responses": {
+        (200, _JSON): _answer(BackfillPlanSerializer, "What would run (`dry_run`); nothing was written.", _PLAN | {"runs": [], "backfill_id": None}),
+        (202, _JSON): OpenApiResponse(
+            {"oneOf": [{"type": "array", "items": {"type": "string", "format": "uuid"}}, {"$ref": "#/components/schemas/BackfillPlan"}]},
+            "Of dates: the ids of the runs, oldest date first. Of intervals: the plan.",
+            [_example("dates", [_RUN_ID]), _example("intervals", _PLAN)],
+        ),
+    }
+    | problems(404, 409, 413, 415, 422),
+}
+BACKFILLS: dict[str, Any] = {
+    "operation_id": "list_pipeline_backfills",
+    "summary": "List backfills of a pipeline",
+    "description": "The 50 newest, newest first.",
+    "tags": ["backfills"],
+    "responses": {(200, _JSON): _answer(BackfillSerializer(many=True), "The backfills.", _BACKFILL)} | problems(404),
+}
+BACKFILL_DETAIL: dict[str, Any] = {
+    "operation_id": "get_backfill",
+    "summary": "Get a backfill",
+    "description": "Its progress, and its runs.",
+    "tags": ["backfills"],
+    "responses": {(200, _JSON): _answer(BackfillDetailSerializer, "The backfill.", _BACKFILL_DETAIL)} | problems(404),
+}
+BACKFILL_CANCEL: dict[str, Any] = {
+    "operation_id": "cancel_backfill",
+    "summary": "Cancel a backfill",
+    "description": "Runs that have not started are cancelled; those that execute go on unless `running` is true. Asking again changes nothing.",
+    "tags": ["backfills"],
+    "parameters": [_header("Location", 200, "Path of the backfill.")],
+    "request": {_JSON: BackfillCancelRequest},
+    "examples": [_sent("running", {"running": True})],
+    "responses": {(200, _JSON): _answer(BackfillDetailSerializer, "The backfill, cancelled.", _BACKFILL_DETAIL)} | problems(404, 409, 413, 415),
 }
 LOGS: dict[str, Any] = {
     "operation_id": "get_run_logs",

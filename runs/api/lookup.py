@@ -7,7 +7,7 @@ from django.db.models import F
 from brokoli_site.common.errors import NotFound
 from brokoli_site.common.ids import parse_id
 from pipelines.models import Pipeline
-from runs.models import NodeOutput, NodeRun, Run
+from runs.models import Backfill, NodeOutput, NodeRun, Run
 from runs.querysets import RunQuerySet
 from runs.states import NodeStatus
 
@@ -39,6 +39,15 @@ def check_run(run_id: str) -> Any:
     if key is None or not Run.objects.filter(id=key).exists():
         _no_run()
     return key
+
+
+def check_backfill(backfill_id: str) -> Backfill:
+    """A backfill with its pipeline. Errors: `NotFound`."""
+    key = parse_id(backfill_id)
+    found = Backfill.objects.select_related("pipeline").filter(id=key).first() if key else None
+    if found is None:
+        raise NotFound("There is no backfill with this id.")
+    return found
 
 
 def find_pipeline(key: str, *, deleted: bool = False) -> Pipeline:

@@ -1,19 +1,26 @@
 """What the API accepts about runs: bodies and query parameters, with their limits."""
 
+import datetime as dt
 import math
+import re
 from typing import Any, ClassVar
 
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from brokoli_site.common.api import StrictBooleanField, StrictCharField, StrictIntegerField, StrictSerializer
 from brokoli_site.common.pagination import PageQuery
+from brokoli_site.common.time import iso
 from runs.api.serializers import LEVELS, RUN_STATUSES, TRIGGERS
+from runs.backfill_plans import MOST_SLOTS, ONLY
 
 MAX_PARAMS = 100
 MAX_PARAM_NAME = 200
 MAX_PARAM_TEXT = 10_000
 _INT64 = 2**63
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?(?P<offset>[Zz]|[+-]\d{2}:\d{2})?", re.ASCII)
 MAX_LOG_LINES = 10_000
 DEFAULT_LOG_LINES = 5_000
 
@@ -76,11 +83,97 @@ class ResumeRequest(StrictSerializer):
     )
 
 
+@extend_schema_field(OpenApiTypes.DATE)
+class DayField(serializers.Field[dt.date, Any, str, Any]):
+    """`2024-01-31`, and no other way to write a date."""
+
+    default_error_messages: ClassVar = {"invalid": "A date such as 2024-01-31."}
+
+    def to_internal_value(self, data: Any) -> dt.date:
+        if not isinstance(data, str) or not _DAY.fullmatch(data):
+            self.fail("invalid")
+        try:
+            return dt.date.fromisoformat(data)
+        except ValueError:
+            self.fail("invalid")
+
+    def to_representation(self, value: dt.date) -> str:
+        return value.isoformat()
+
+
+@extend_schema_field(OpenApiTypes.DATETIME)
+class InstantField(serializers.Field[dt.datetime, Any, str, Any]):
+    """A moment as RFC 3339 writes it."""
+
+    default_error_messages: ClassVar = {
+        "invalid": "A date, a time and its offset from UTC, such as 2024-01-31T06:00:00Z.",
+        "naive": "Without an offset from UTC this is no moment; end it with Z or +01:00.",
+    }
+
+    def to_internal_value(self, data: Any) -> dt.datetime:
+        match = _INSTANT.fullmatch(data) if isinstance(data, str) else None
+        if match is None:
+            self.fail("invalid")
+        if match["offset"] is None:
+            self.fail("naive")
+        try:
+            return dt.datetime.fromisoformat(match[0].upper()).astimezone(dt.UTC)
+        except (ValueError, OverflowError):
+            self.fail("invalid")
+
+    def to_representation(self, value: dt.datetime) -> str:
+        return str(iso(value))
+
+
+class BackfillRequest(StrictSerializer):
+    """Either dates or moments; what it gives are the arguments of `backfills.over_dates` or `over_intervals`, and `dry_run`."""
+
+    start_date = DayField(required=False, help_text="First date.")
+    end_date = DayField(required=False, help_text="Last date; included.")
+    start = InstantField(required=False, help_text="With `end`: a run an interval of the schedule that lies between. RFC 3339.")
+    end = InstantField(required=False, help_text="Where the last interval ends at the latest. RFC 3339.")
+    params = ParamsField(required=False, help_text="Values of the pipeline's parameters, for each run.")
+    priority = StrictIntegerField(required=False, default=0, min_value=-100, max_value=100, help_text="Higher is served first.")
+    only = serializers.ChoiceField(
+        choices=ONLY,
+        required=False,
+        help_text="`missing`: what has no run; `failed`: whose latest run failed; `unfinished`: what no run has done or is doing. "
+        "Cancelled runs do not count. When left out: `all` dates, or `unfinished` intervals.",
+    )
+    force = StrictBooleanField(required=False, default=False, help_text="The same as `only: all`.")
+    max_active = StrictIntegerField(
+        required=False, allow_null=True, min_value=1, max_value=MOST_SLOTS, help_text="Runs of it that execute at the same time; null: any number."
+    )
+    dry_run = StrictBooleanField(required=False, default=False, help_text="Answer what would run, and write nothing.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        over_dates, over_intervals = {"start_date", "end_date"} & attrs.keys(), {"start", "end"} & attrs.keys()
+        if over_dates and over_intervals:
+            raise serializers.ValidationError(
+                dict.fromkeys(over_intervals, "Dates and moments cannot be mixed; give start_date and end_date, or start and end.")
+            )
+        if not over_dates and not over_intervals:
+            raise serializers.ValidationError("Give start_date and end_date, or start and end.")
+        needed = {"start", "end"} if over_intervals else {"start_date", "end_date"}
+        if missing := needed - attrs.keys():
+            raise serializers.ValidationError(dict.fromkeys(missing, "This is missing."))
+        if attrs.pop("force"):
+            if attrs.get("only", "all") != "all":
+                raise serializers.ValidationError({"force": f"It means 'only: all'; this asks for {attrs['only']}, too."})
+            attrs["only"] = "all"
+        return attrs
+
+
+class BackfillCancelRequest(StrictSerializer):
+    running = StrictBooleanField(required=False, default=False, help_text="Ask the runs that execute to end, too.")
+
+
 class RunListQuery(PageQuery):
     """Either of `page` and `per_page` asks for the object form."""
 
     status = serializers.ChoiceField(choices=RUN_STATUSES, required=False)
     trigger = serializers.ChoiceField(choices=TRIGGERS, required=False)
+    backfill_id = serializers.UUIDField(required=False, help_text="The runs of this backfill.")
     since = serializers.DateTimeField(required=False, help_text="Created at this time or later.")
     until = serializers.DateTimeField(required=False, help_text="Created at this time or earlier.")
 

@@ -35,6 +35,9 @@ class RunSerializer(serializers.Serializer[Run]):
     params = serializers.DictField(help_text="Parameters by name; values are scalars.")
     priority = serializers.IntegerField()
     logical_date = serializers.DateField(allow_null=True, help_text="The date that the run is for, when it was made for one.")
+    interval_start = Moment(allow_null=True, help_text="Where the interval begins that the run is for: a schedule's, or a backfill's.")
+    interval_end = Moment(allow_null=True, help_text="Where it ends; not included.")
+    backfill_id = serializers.UUIDField(allow_null=True, help_text="The backfill that it belongs to.")
     error = serializers.CharField(allow_blank=True, help_text="Why it failed, or empty.")
     created_at = Moment()
     started_at = Moment(allow_null=True)
@@ -111,6 +114,78 @@ class AcceptedRunSerializer(serializers.Serializer[Run]):
 
 class ResumedRunSerializer(AcceptedRunSerializer):
     resumed_from = serializers.UUIDField(source="resumed_from_id")
+
+
+class RunCountsSerializer(serializers.Serializer[Any]):
+    """How many runs have each status."""
+
+    pending = serializers.IntegerField()
+    running = serializers.IntegerField()
+    success = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    cancelled = serializers.IntegerField()
+
+
+class BackfillSerializer(serializers.Serializer[Any]):
+    """One backfill. Reads `{row, progress}`."""
+
+    id = serializers.UUIDField(source="row.id")
+    pipeline_id = serializers.UUIDField(source="row.pipeline_id")
+    pipeline_name = serializers.CharField(source="row.pipeline.name")
+    start = serializers.CharField(source="row.start", help_text="As it was asked for: a date, or a moment.")
+    end = serializers.CharField(source="row.end", help_text="A date, included; or a moment.")
+    only = serializers.ChoiceField(choices=["all", "missing", "failed", "unfinished"], source="row.only")
+    max_active = serializers.IntegerField(allow_null=True, source="row.max_active")
+    created_at = Moment(source="row.created_at")
+    cancelled_at = Moment(allow_null=True, source="row.cancelled_at")
+    status = serializers.ChoiceField(
+        choices=["running", "completed", "failed", "cancelled"],
+        source="progress.status",
+        help_text="`running` while a run waits or executes. Then `cancelled` if somebody cancelled the backfill, `failed` if a run failed and "
+        "was not resumed with success, else `completed`.",
+    )
+    counts = RunCountsSerializer(source="progress.counts", help_text="Of the runs that stand for a date: of one that was resumed, the last.")
+    total = serializers.IntegerField(source="progress.total", help_text="Runs that it made, those that were purged since, too.")
+    finished = serializers.IntegerField(source="progress.finished", help_text="Of these, how many have ended.")
+
+
+class BackfillRunSerializer(serializers.Serializer[Run]):
+    id = serializers.UUIDField()
+    date = serializers.DateField(source="logical_date", allow_null=True)
+    interval_start = Moment(allow_null=True)
+    status = serializers.ChoiceField(choices=RUN_STATUSES)
+
+
+class BackfillDetailSerializer(BackfillSerializer):
+    """One backfill with its runs, oldest date first, 1,000 at most."""
+
+    runs = BackfillRunSerializer(many=True)
+
+
+class PlannedRunSerializer(serializers.Serializer[Any]):
+    """One date or interval."""
+
+    date = serializers.DateField()
+    interval_start = Moment(allow_null=True)
+    interval_end = Moment(allow_null=True)
+    run = serializers.SerializerMethodField(help_text="Whether it gets a run.")
+    reason = serializers.CharField(source="skipped", allow_blank=True, help_text="Why not.")
+
+    def get_run(self, slot: Any) -> bool:
+        return not slot.skipped
+
+
+class BackfillPlanSerializer(serializers.Serializer[Any]):
+    """What a backfill does, or would do."""
+
+    intervals = serializers.IntegerField(help_text="Intervals (or dates) in the range, those that are left out, too.")
+    first_interval_start = Moment(allow_null=True)
+    last_interval_end = Moment(allow_null=True)
+    concurrency = serializers.IntegerField(allow_null=True, help_text="Runs that execute at the same time at most; null: as many as workers take.")
+    runs = serializers.ListField(child=serializers.UUIDField(), help_text="Ids of the runs that were queued, oldest interval first.")
+    note = serializers.CharField(allow_blank=True)
+    backfill_id = serializers.UUIDField(allow_null=True, help_text="Null: nothing was made.")
+    plan = PlannedRunSerializer(many=True)
 
 
 class LogEntrySerializer(serializers.Serializer[LogEntry]):

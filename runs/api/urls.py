@@ -2,11 +2,15 @@
 
 from django.urls import path
 
-from runs.api import actions, logs, outputs, views
+from runs.api import actions, backfills, logs, outputs, views
 
 urlpatterns = [
     path("pipelines/<str:pipeline_id>/run", actions.PipelineRunView.as_view(), name="pipeline-run"),
     path("pipelines/<str:pipeline_id>/runs", views.PipelineRunsView.as_view(), name="pipeline-runs"),
+    path("pipelines/<str:pipeline_id>/backfill", backfills.PipelineBackfillView.as_view(), name="pipeline-backfill"),
+    path("pipelines/<str:pipeline_id>/backfills", backfills.PipelineBackfillsView.as_view(), name="pipeline-backfills"),
+    path("backfills/<str:backfill_id>", backfills.BackfillView.as_view(), name="backfill"),
+    path("backfills/<str:backfill_id>/cancel", backfills.BackfillCancelView.as_view(), name="backfill-cancel"),
     path("runs", views.RunsView.as_view(), name="runs"),
     path("runs/<str:run_id>", views.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/cancel", actions.RunCancelView.as_view(), name="run-cancel"),

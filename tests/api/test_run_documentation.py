@@ -18,6 +18,10 @@ READS = {200, 400, 401, 403, 404, 503}
 CALLS = {
     "/api/pipelines/{pipeline_id}/run": {"post": {202, 400, 401, 403, 404, 409, 413, 415, 422, 503}},
     "/api/pipelines/{pipeline_id}/runs": {"get": READS},
+    "/api/pipelines/{pipeline_id}/backfill": {"post": {200, 202, 400, 401, 403, 404, 409, 413, 415, 422, 503}},
+    "/api/pipelines/{pipeline_id}/backfills": {"get": READS},
+    "/api/backfills/{backfill_id}": {"get": READS},
+    "/api/backfills/{backfill_id}/cancel": {"post": {200, 400, 401, 403, 404, 409, 413, 415, 503}},
     "/api/runs": {"get": READS - {404}},
     "/api/runs/{run_id}": {"get": READS},
     "/api/runs/{run_id}/cancel": {"post": {200, 202, 400, 401, 403, 404, 409, 413, 415, 503}},
@@ -66,6 +70,8 @@ def test_every_call_has_an_example_and_each_fits(document: dict[str, Any], path:
 def test_what_the_server_answers_fits(api: Client, document: dict[str, Any]) -> None:
     pipeline = past_pipeline()
     saved_run(pipeline, at=START.replace(year=2023))
+    body = json.dumps({"start_date": "2024-01-01", "end_date": "2024-01-03"})
+    backfill = api.post(f"/api/pipelines/{pipeline.id}/backfill", body, content_type="application/json")
     for status in RunStatus:
         run = saved_run(pipeline, status, params={"text": "a", "number": 1.5, "yes": True, "nothing": None})
         lines(run, 2)
@@ -73,7 +79,8 @@ def test_what_the_server_answers_fits(api: Client, document: dict[str, Any]) -> 
         for path, statuses in CALLS.items():
             if "get" in statuses and not path.endswith(("export", "output")):
                 for query_string in ("", "?page=1") if path.endswith("runs") else ("",):
-                    answer = api.get(path.format(run_id=run.id, node_id="first", pipeline_id=pipeline.id) + query_string)
+                    ids = {"run_id": run.id, "node_id": "first", "pipeline_id": pipeline.id, "backfill_id": backfill["Location"].rpartition("/")[2]}
+                    answer = api.get(path.format(**ids) + query_string)
                     schema = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
                     fits(document, schema, answer.json())
     problem = document["paths"]["/api/runs"]["get"]["responses"]["400"]["content"]["application/problem+json"]["schema"]

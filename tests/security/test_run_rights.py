@@ -22,6 +22,10 @@ CALLS = [
     ("GET", "/api/runs/{run}", "runs.view"),
     ("POST", "/api/runs/{run}/cancel", "runs.cancel"),
     ("POST", "/api/runs/{run}/resume", "runs.resume"),
+    ("POST", "/api/pipelines/{pipeline}/backfill", "runs.backfill"),
+    ("GET", "/api/pipelines/{pipeline}/backfills", "runs.view"),
+    ("GET", "/api/backfills/{backfill}", "runs.view"),
+    ("POST", "/api/backfills/{backfill}/cancel", "runs.cancel"),
     ("GET", "/api/runs/{run}/logs", "runs.view"),
     ("GET", "/api/runs/{run}/logs/export", "runs.view"),
     ("GET", "/api/runs/{run}/nodes/first/preview", "runs.view"),
@@ -42,7 +46,7 @@ def run() -> Run:
 
 
 def call(client: Client, run: Run, method: str, path: str, **headers: str) -> Any:
-    found = path.format(pipeline=run.pipeline_id, run=run.id)
+    found = path.format(pipeline=run.pipeline_id, run=run.id, backfill=run.id)
     return client.generic(method, found, b"", content_type="application/json", headers={"host": "localhost", **headers})
 
 
@@ -80,7 +84,7 @@ def test_a_call_opens_with_its_right_and_with_no_other(run: Run, method: str, pa
     assert (denied.status_code, denied["Content-Type"]) == (403, "application/problem+json")
     assert Run.objects.get().status == RunStatus.PENDING
     User.objects.all().delete()
-    assert call(Client(), run, method, path, **basic(right)).status_code in (200, 202, 404, 409)
+    assert call(Client(), run, method, path, **basic(right)).status_code in (200, 202, 400, 404, 409)
 
 
 def test_what_one_may_not_see_one_may_not_probe(run: Run) -> None:
