@@ -169,7 +169,11 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "VERSION": "0.1.0",
     "OAS_VERSION": "3.1.1",
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_NAME_OVERRIDES": {"RunStatus": "runs.api.serializers.RUN_STATUSES", "NodeStatus": "runs.api.serializers.NODE_STATUSES"},
+    "ENUM_NAME_OVERRIDES": {
+        "RunStatus": "runs.api.serializers.RUN_STATUSES",
+        "NodeStatus": "runs.api.serializers.NODE_STATUSES",
+        "BackfillStatus": "runs.api.serializers.BACKFILL_STATUSES",
+    },
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["brokoli_site.common.permissions.RequiredPermission"],
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -12,6 +12,7 @@ from runs.states import EntryKind, NodeStatus, RunStatus, Trigger
 
 RUN_STATUSES = [s.value for s in RunStatus]
 NODE_STATUSES = [s.value for s in NodeStatus]
+BACKFILL_STATUSES = ["running", "completed", "failed", "cancelled"]
 TRIGGERS = [t.value for t in Trigger]
 LEVELS = ["debug", "info", "warning", "error"]
 
@@ -139,7 +140,7 @@ class BackfillSerializer(serializers.Serializer[Any]):
     created_at = Moment(source="row.created_at")
     cancelled_at = Moment(allow_null=True, source="row.cancelled_at")
     status = serializers.ChoiceField(
-        choices=["running", "completed", "failed", "cancelled"],
+        choices=BACKFILL_STATUSES,
         source="progress.status",
         help_text="`running` while a run waits or executes. Then `cancelled` if somebody cancelled the backfill, `failed` if a run failed and "
         "was not resumed with success, else `completed`.",
