@@ -1,6 +1,6 @@
 """Backfills: how far each is, its runs, and cancelling what has not started."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -25,7 +25,7 @@ class BackfillAdmin(HistoryAdmin):
     fields = ("id", "pipeline_link", "start", "end", "only", "max_active", "created", "cancelled", "shown_status", "shown_runs")
     search_fields = ("pipeline",)  # makes the box appear; `get_search_results` decides
     search_help_text = "The id of a backfill or of a pipeline."
-    actions: ClassVar = ["cancel_selected"]
+    actions = ("cancel_selected",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Backfill]:
         return super().get_queryset(request).select_related("pipeline")

@@ -29,6 +29,9 @@ LOGS = "curl http://localhost:8080/api/runs/{run_id}/logs"
 EXPORT = "curl http://localhost:8080/api/runs/{run_id}/logs/export"
 PREVIEW = "curl http://localhost:8080/api/runs/{run_id}/nodes/{node_id}/preview"
 PROFILE = "curl http://localhost:8080/api/runs/{run_id}/nodes/{node_id}/profile"
+BACKFILL = """curl -X POST http://localhost:8080/api/pipelines/{pipeline_id}/backfill \\
+-H "Content-Type: application/json" \\
+-d '{"start_date": "2024-01-01", "end_date": "2024-01-31"}'"""
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -128,6 +131,22 @@ def test_trigger_follow_and_inspect_a_run(server: Server, curl: Curl) -> None:
 
     assert json.loads(curl(CANCEL, run_id=run_id))["status"] == 409
     assert json.loads(curl(RESUME, run_id=run_id))["status"] == 409
+
+
+def test_backfill_a_range_of_dates(server: Server, curl: Curl) -> None:
+    query = "SELECT '${run.date}' AS day, ${param.date} AS given"
+    pipeline_id = create(server, {"id": "days", "type": "sql", "name": "Days", "config": {"query": query}}, edges=[])
+
+    run_ids = json.loads(curl(BACKFILL, pipeline_id=pipeline_id))
+    assert len(run_ids) == 31
+
+    runs = [ended(server, curl, run_id) for run_id in run_ids]
+    assert [(run["logical_date"], run["status"], run["params"]) for run in runs] == [
+        (f"2024-01-{day:02d}", "success", {"date": f"2024-01-{day:02d}"}) for day in range(1, 32)
+    ]
+    assert json.loads(curl(PREVIEW, run_id=run_ids[30], node_id="days"))["rows"] == [{"day": "2024-01-31", "given": "2024-01-31"}]
+    starts = [run["started_at"] for run in runs]
+    assert starts == sorted(starts)
 
 
 def test_resume_a_failed_run(server: Server, curl: Curl) -> None:
