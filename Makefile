@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve migrate test test-sqlite test-postgresql test-slow lint format docs picture bench clean
+.PHONY: help setup demo serve migrate test test-sqlite test-postgresql test-slow chaos lint format docs picture bench clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -60,6 +60,10 @@ test-postgresql: $(DEVELOPMENT) ## Run the tests on a PostgreSQL server of their
 test-slow: $(DEVELOPMENT) ## Run the tests that take longer, on both databases.
 	@env -u DATABASE_URL $(PYTEST) -m slow $(TESTS)
 	@$(BIN)/python -m tests.postgres $(PYTEST) -m slow $(TESTS)
+
+chaos: $(DEVELOPMENT) ## Kill workers at random under RUNS (1000) runs and prove that none is lost: DATABASE, WORKERS, SECONDS, SEED.
+	@$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(WORKERS),--workers $(WORKERS)) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 lint: $(DEVELOPMENT) ## Check style and types.
 	@$(BIN)/ruff check .

@@ -196,6 +196,7 @@ class RunSession:
                 run=task.run,
                 scratch=lambda: self._scratch(cleanup),
             )
+            stop.check()
             return self._finish(task, context, node_type.run(context), sandbox)
 
     def _finish(self, task: NodeTask, context: NodeContext, result: object, sandbox: Sandbox | None) -> NodeResult:

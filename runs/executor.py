@@ -201,14 +201,14 @@ class Execution:
     def _walk(self, session: RunSession) -> Outcome:
         ended: list[_Ended] = []
         while True:
-            if self.control.must_give_up:
-                raise LeaseLost(f"run {self.lease.run_id} was given to another worker")
             if self.control.forced.is_set():
                 self._stop_executing(NodeCancelled("its run was cancelled by force"))
             elif self.control.halted.is_set():
                 self._stop_executing(NodeCancelled("its worker was told to stop"))
             self._watch_deadline()
             try:
+                if self.control.must_give_up:
+                    raise LeaseLost(f"run {self.lease.run_id} was given to another worker")
                 if ended or self._startable() or self._gather_lines():
                     self._commit(partial(self._advance, ended))
             finally:  # also when the lease is lost: nobody is to wait for a node that has come back

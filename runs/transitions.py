@@ -114,10 +114,10 @@ def finish_run(lease: Lease, status: RunStatus, error: str = "") -> None:
 def cancel_pending_run(run: Run) -> bool:
     """pending -> cancelled. False when the run has left `pending` meanwhile."""
     with transaction.atomic():
-        if not _end_run(run, RunStatus.PENDING, RunStatus.CANCELLED, ""):
+        if not Run.objects.select_for_update(no_key=True).filter(id=run.id, status=RunStatus.PENDING).exists():
             return False
-        cancel_open_nodes(run.id, "the run was cancelled before it started")
-        return True
+        cancel_open_nodes(run.id, "the run was cancelled before it started")  # first: the run's end is the last that is told of it
+        return _end_run(run, RunStatus.PENDING, RunStatus.CANCELLED, "")
 
 
 def request_cancel(run: Run, *, force: bool) -> bool:

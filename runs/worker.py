@@ -235,6 +235,7 @@ class WorkerProcess:
                     self._start_anew()
                 elif not self._tenure.renew(started):
                     self._drop_runs(started)
+                    pause = 0.0  # this beat was sent before the process stood still, maybe: the next one is sure to be new
                 self._watch.reap()
             except _AWAY as error:
                 self._database_away(error)

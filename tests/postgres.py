@@ -16,9 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -79,8 +80,9 @@ def _account() -> pwd.struct_passwd | None:
 class Server:
     """A temporary PostgreSQL cluster."""
 
-    def __init__(self, folder: Path, packaged: bool = False) -> None:
+    def __init__(self, folder: Path, packaged: bool = False, settings: Mapping[str, str] = _SETTINGS) -> None:
         self.folder = folder
+        self._settings = settings
         self.port = _free_port()
         self.password = secrets.token_hex(16)
         account = _account()
@@ -104,8 +106,19 @@ class Server:
         made = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self.folder, **self._as)
         if made.returncode != 0:
             raise RuntimeError(f"initdb failed: {made.stderr or made.stdout}")
-        options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
-        with (self.folder / "log").open("wb") as log:
+        self._launch()
+
+    def restart(self, number: signal.Signals) -> None:
+        """Stop as the signal says and start again: SIGINT is PostgreSQL's fast mode, SIGQUIT its immediate one (a crash)."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(timeout=60)
+        self._launch()
+
+    def _launch(self) -> None:
+        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        data = str(self.folder / "data")
+        with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(self._programs / "postgres"), "-D", data, "-k", str(self.folder), "-p", str(self.port), *options],
                 stdout=log,
@@ -139,10 +152,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(packaged: bool = False) -> Iterator[Server]:
-    """A server that lives as long as the block. `packaged`: the wheel's, even where another is installed."""
+def running(packaged: bool = False, changes: Mapping[str, str] = MappingProxyType({})) -> Iterator[Server]:
+    """A server that lives as long as the block. `packaged`: the wheel's, even where another is installed; `changes`: of its settings."""
     with tempfile.TemporaryDirectory(prefix="brokoli-postgres-", ignore_cleanup_errors=True) as name:
-        server = Server(Path(name), packaged)
+        server = Server(Path(name), packaged, {**_SETTINGS, **changes})
         try:
             server.start()
             yield server

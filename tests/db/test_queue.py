@@ -65,6 +65,18 @@ def test_every_change_of_a_run_says_which_claim_wrote_it() -> None:
     ]
 
 
+def test_the_end_of_a_run_is_the_last_that_its_log_tells() -> None:
+    waiting = accept_run()
+    triggers.cancel(waiting.id)
+
+    executing = accept_run()
+    lease = claim_one(register_worker())
+    queue.finish(lease, RunStatus.FAILED, "enough")
+
+    assert kinds(waiting) == ["run.created", "node.cancelled", "node.cancelled", "run.cancelled"]
+    assert kinds(executing)[-1] == "run.failed"
+
+
 def test_priority_goes_first_then_age() -> None:
     pipeline, worker = make_pipeline(), register_worker()
     old, new, urgent = accept_run(pipeline), accept_run(pipeline), accept_run(pipeline, priority=5)

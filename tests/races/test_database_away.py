@@ -343,6 +343,7 @@ def test_a_lease_lost_at_a_nodes_end_waits_for_nobody(monkeypatch: pytest.Monkey
 def test_a_frozen_worker_refuses_at_its_first_step(monkeypatch: pytest.MonkeyPatch, resources: Callable[..., Resources]) -> None:
     """It wakes when its lease has run out by its own clock, and no thread has said so yet; nobody has taken the run either."""
     held, refused = [True], []
+    monkeypatch.setattr(executor, "_ABANDON_SECONDS", 3600.0)  # a node that refused by itself is waited for by nobody
 
     def freeze(task: NodeTask, log: NodeLog, stop: Stop) -> None:
         held[0] = False
