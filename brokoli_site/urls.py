@@ -7,10 +7,10 @@ from django.views.generic import RedirectView
 from brokoli_site.common.openapi import DocsView, SchemaView
 
 urlpatterns = [
-    path("api/", include("pipelines.api.urls")),
     path("api/schema", SchemaView.as_view(), name="schema"),
     path("api/docs", DocsView.as_view(), name="docs"),
     path("api/", include("runs.api.urls")),
+    path("api/", include("pipelines.api.urls")),  # after those of runs: its `pipelines/<id>` would take any name
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index")),
 ]

@@ -54,25 +54,40 @@ def sandbox(limits: EngineLimits, spill: Path, readable: Collection[Path]) -> du
     return connection
 
 
+def in_memory(memory_bytes: int, threads: int, *, locked: bool) -> duckdb.DuckDBPyConnection:
+    """An instance that keeps everything in memory and has no place to spill to. `locked`: one for SQL that people wrote, without any file."""
+    connection = _connect(memory_bytes, threads, "", "/nonexistent")
+    # Rows that pass from one instance to another keep types that Arrow does not know.
+    connection.execute("SET GLOBAL arrow_lossless_conversion = true")
+    if locked:
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    return connection
+
+
 def _start(limits: EngineLimits, memory: int, spill: Path) -> duckdb.DuckDBPyConnection:
+    return _connect(memory, limits.threads, str(spill), str(spill), limits.spill_bytes)
+
+
+def _connect(memory: int, threads: int, spill: str, home: str, spill_bytes: int | None = None) -> duckdb.DuckDBPyConnection:
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{memory}B",
-        "threads": limits.threads,
-        "temp_directory": str(spill),
+        "threads": threads,
+        "temp_directory": spill,
         # Extensions, secrets and settings of whoever runs the worker have no place in what it computes.
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "allow_community_extensions": False,
         "allow_persistent_secrets": False,
-        "home_directory": str(spill),
-        "secret_directory": str(spill / "secrets"),
+        "home_directory": home,
+        "secret_directory": f"{home}/secrets",
         "extension_directories": "['/nonexistent/extensions']",
         "python_enable_replacements": False,
         # A column that is NULL throughout gets a type that Parquet readers and later nodes know.
         "legacy_disable_null_type": True,
     }
-    if limits.spill_bytes is not None:
-        config["max_temp_directory_size"] = f"{limits.spill_bytes}B"
+    if spill_bytes is not None:
+        config["max_temp_directory_size"] = f"{spill_bytes}B"
     connection = duckdb.connect(":memory:", config=config)
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     return connection

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from brokoli_site.common.errors import NodeError, TransientNodeError
+from brokoli_site.common.errors import BrokoliError, NodeError, TransientNodeError
 
 _LONGEST = 2000
 # DuckDB prefixes its class ("Binder Error: "), and appends the line of SQL with a caret under it and advice on settings.
@@ -47,6 +47,22 @@ class PublicNames:
         for root in self.roots:
             text = re.sub(re.escape(root) + r"/?(?:[^\s\"',;()\[\]/]+/)*", "", text)
         return text
+
+
+def of(error: Exception, names: PublicNames) -> NodeError | None:
+    """The node's failure that `error` means; None for one that nobody foresaw."""
+    match error:
+        case NodeError():
+            return error
+        case BrokoliError():
+            return NodeError(error.message)
+        case duckdb.Error():
+            return of_duckdb(error, names)
+        case OSError():
+            return of_system(error, names)
+        case MemoryError():
+            return NodeError(OUT_OF_MEMORY)
+    return None
 
 
 def of_duckdb(error: duckdb.Error, names: PublicNames) -> NodeError:

@@ -57,11 +57,11 @@ class Sample:
         return isinstance(cell, dict) and cell["text"] is not None
 
 
-def sample(connection: DuckDBPyConnection, source: str, types: Sequence[tuple[str, DuckDBPyType]]) -> Sample:
-    """The first `ROWS` rows of the relation `source` (SQL). Errors: `duckdb.Error`."""
+def sample(connection: DuckDBPyConnection, source: str, types: Sequence[tuple[str, DuckDBPyType]], count: int = ROWS) -> Sample:
+    """The first `count` rows of the relation `source` (SQL). Errors: `duckdb.Error`."""
     limit = max(_LEAST_CELL, min(_MOST_CELL, _BUDGET // (len(types) * ROWS)))
     items = ", ".join(_expression(quote(name), kind, limit) for name, kind in types)
-    rows = connection.execute(f"SELECT {items} FROM (SELECT * FROM {source} LIMIT {ROWS})").fetchall()  # noqa: S608 - quoted identifiers
+    rows = connection.execute(f"SELECT {items} FROM (SELECT * FROM {source} LIMIT {count})").fetchall()  # noqa: S608 - quoted identifiers
     return Sample(types, rows, limit)
 
 

@@ -57,6 +57,12 @@ class Unavailable(BrokoliError):
     status, code, retryable = 503, "unavailable", True
 
 
+class OutOfTime(BrokoliError):
+    """The server ended this because it took too long."""
+
+    status, code = 504, "timeout"
+
+
 class NodeError(BrokoliError):
     """The node failed."""
 

@@ -12,11 +12,13 @@ import duckdb
 
 from brokoli_site.common.errors import NodeError
 from pipelines.expressions import literal
-from pipelines.nodes.base import NOT_FOR_NODES, Column, NodeContext, Stop
+from pipelines.nodes.base import NOT_FOR_NODES, Column, NodeContext, Schema, Stop
 from pipelines.nodes.files import exact_pattern
+from pipelines.nodes.formats import has_gzip_mark
 from pipelines.nodes.writing import Writing
 
 _CHUNK = 1024 * 1024
+_UNREADABLE = (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error)
 
 
 def check_parquet(context: NodeContext, target: Path, columns: Sequence[Column]) -> None:
@@ -34,24 +36,61 @@ def check_parquet(context: NodeContext, target: Path, columns: Sequence[Column])
         raise NodeError(_difference(shown, [f"{name} {kind}" for name, kind in before.items()], [f"{name} {kind}" for name, kind in now.items()]))
 
 
+def refusal(context: NodeContext, writing: Writing, target: Path, columns: Sequence[Column]) -> str:
+    """The sentence with which rows of these columns cannot be appended to the file, "" when they can."""
+    try:
+        if writing.kind == "parquet":
+            check_parquet(context, target, columns)
+            return ""
+        check_text(context, writing, target, columns)
+        if writing.kind == "json":
+            with target.open("rb") as file:
+                _tail_of_array(file)
+    except NodeError as error:
+        return error.message
+    return ""
+
+
+def columns_of(context: NodeContext, writing: Writing, target: Path) -> Schema | None:
+    """The columns that the file has; text has no types, so theirs are "". None where they cannot be told."""
+    try:
+        if writing.kind == "parquet":
+            rows = context.connection.execute(f"DESCRIBE FROM read_parquet({literal(exact_pattern(target))})").fetchall()
+            return tuple(Column(row[0], row[1]) for row in rows)
+        if writing.kind in ("json", "jsonl"):
+            rows = context.connection.execute(f"DESCRIBE FROM read_json({literal(exact_pattern(target))})").fetchall()
+            return tuple(Column(row[0], "") for row in rows)
+        if writing.kind in ("csv", "tsv") and writing.header:
+            return tuple(Column(name, "") for name in _header(writing, target, gzipped=has_gzip_mark(target)))
+    except NOT_FOR_NODES:
+        raise
+    except (duckdb.Error, *_UNREADABLE):
+        return None
+    return None
+
+
 def check_text(context: NodeContext, writing: Writing, target: Path, columns: Sequence[Column]) -> None:
     """Errors: `NodeError` when a CSV file's header is not the input's, or the file is compressed otherwise."""
     shown = context.config.path
-    with target.open("rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"
+    gzipped = has_gzip_mark(target)
     if gzipped != (writing.compression == "gzip"):
         raise NodeError(f"'{shown}' cannot be appended to: it is {'compressed' if gzipped else 'not compressed'}, the new rows are not alike.")
     if writing.kind not in ("csv", "tsv") or not writing.header:
         return
-    delimiter = writing.delimiter if writing.kind == "csv" else "\t"
     try:
-        with gzip.open(target, "rt", encoding="utf-8-sig") if gzipped else target.open(encoding="utf-8-sig") as file:
-            before = next(csv.reader(file, delimiter=delimiter), [])
-    except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        before = _header(writing, target, gzipped=gzipped)
+    except _UNREADABLE as error:
         raise NodeError(f"'{shown}' cannot be appended to: its first line is not readable.") from error
     now = [column.name for column in columns]
     if before != now:
         raise NodeError(_difference(shown, before, now))
+
+
+def _header(writing: Writing, target: Path, *, gzipped: bool) -> list[str]:
+    """Errors: those in `_UNREADABLE`."""
+    delimiter = writing.delimiter if writing.kind == "csv" else "\t"
+    with gzip.open(target, "rt", encoding="utf-8-sig") if gzipped else target.open(encoding="utf-8-sig") as file:
+        return next(csv.reader(file, delimiter=delimiter), [])
 
 
 def _difference(shown: str, before: Sequence[str], now: Sequence[str]) -> str:
@@ -78,13 +117,7 @@ def join_text(writing: Writing, old: Path, new: Path, draft: Path, stop: Stop) -
 
 
 def _join_arrays(before: BinaryIO, after: BinaryIO, out: BinaryIO, stop: Stop) -> None:
-    end = before.seek(0, os.SEEK_END)
-    tail_start = max(0, end - _CHUNK)
-    before.seek(tail_start)
-    tail = before.read().rstrip()
-    before.seek(0)
-    if not tail.endswith(b"]") or not before.read(_CHUNK).lstrip().startswith(b"["):
-        raise NodeError("The rows cannot be appended: the file does not hold a JSON array.")
+    tail_start, tail = _tail_of_array(before)
     kept = tail[:-1].rstrip()
     before.seek(0)
     _pour(before, out, stop, tail_start)
@@ -94,6 +127,18 @@ def _join_arrays(before: BinaryIO, after: BinaryIO, out: BinaryIO, stop: Stop) -
         out.write(b",")
     out.write(b"\n\t" + new_tail)
     _pour(after, out, stop)
+
+
+def _tail_of_array(file: BinaryIO) -> tuple[int, bytes]:
+    """The end of a file that holds a JSON array, and where it starts. Errors: `NodeError` when it holds none."""
+    end = file.seek(0, os.SEEK_END)
+    start = max(0, end - _CHUNK)
+    file.seek(start)
+    tail = file.read().rstrip()
+    file.seek(0)
+    if not tail.endswith(b"]") or not file.read(_CHUNK).lstrip().startswith(b"["):
+        raise NodeError("The rows cannot be appended: the file does not hold a JSON array.")
+    return start, tail
 
 
 def _pour(source: BinaryIO, out: BinaryIO, stop: Stop, byte_count: int | None = None) -> None:

@@ -140,6 +140,9 @@ class FileAccess(Protocol):
     def resolve_write(self, path: str) -> Path:
         """Where to write; its parent exists afterwards. Errors: `NodeError`."""
 
+    def resolve_target(self, path: str) -> Path:
+        """Where `resolve_write` would lead; nothing is made. Errors: `NodeError`."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeContext:
@@ -154,6 +157,7 @@ class NodeContext:
     stop: Stop
     run: RunFacts
     scratch: Callable[[], Path]  # makes a folder of this node's own, which is removed afterwards
+    memory_file: Callable[[], Path] | None = None  # in a dry run: makes an empty file that is on no disk and goes with the node
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,33 @@ class Written:
 
 
 Result = Query | PassThrough | Written
+
+
+@dataclass(frozen=True, slots=True)
+class WouldWrite:
+    """What a sink would do, as a dry run tells it.
+
+    `target` as people wrote it; `existing` are the columns that it has now (type "" where that is not known), None when it
+    does not exist or its columns cannot be told. `refusal` is the sentence with which the node would fail.
+    """
+
+    row_count: int
+    columns: Schema
+    target: str
+    mode: str
+    exists: bool
+    existing: Schema | None = None
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotExecuted:
+    """A dry run leaves this node out, and why."""
+
+    reason: str
+
+
+DryResult = Result | WouldWrite | NotExecuted
 
 # Complaints of DuckDB that no other query would avoid: they are the engine's to explain.
 NOT_FOR_NODES = (duckdb.InterruptException, duckdb.OutOfMemoryException)
@@ -236,6 +267,8 @@ class NodeType(ABC):
     # Config keys (first level) that are passed as they are: `${…}` in a script is the script's own, and a value put into its text
     # would be executed. Such a node gets its params beside the text.
     raw_keys: ClassVar[frozenset[str]] = frozenset()
+    # Whether running it changes anything outside of its run (writes, sends, starts a program). Sinks always do.
+    effects: ClassVar[bool] = False
 
     def normalise(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The config with aliases replaced by the names of the model. Must accept anything: what it cannot read it leaves."""
@@ -259,3 +292,13 @@ class NodeType(ABC):
     @abstractmethod
     def run(self, context: NodeContext) -> Result:
         """Do the work. Errors: `NodeError` (or a subclass) with a sentence for people; `duckdb.Error` is translated by the engine."""
+
+    def dry_run(self, context: NodeContext) -> DryResult:
+        """As `run`, on the first rows and without a trace: no file, no folder, no process, no request that changes anything.
+
+        A type with effects overrides it to tell what it would do; without that, it is not executed. Files may be had from
+        `context.memory_file` alone; `context.scratch` refuses. Errors: those of `run`.
+        """
+        if self.effects or self.category == "sink":
+            return NotExecuted(f"A dry run does not execute nodes of type '{self.name}': what they do cannot be undone.")
+        return self.run(context)

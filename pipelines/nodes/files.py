@@ -60,14 +60,11 @@ class DataFolders:
 
     def resolve_write(self, path: str) -> Path:
         """The real path to write to; its folder exists afterwards. Errors: `NodeError`."""
-        asked = self._asked(path)
-        if path.endswith("/") or asked.name in ("", "."):
-            raise NodeError(f"'{path}' names a folder; add the name of the file to write.")
-        target = self._allowed(asked, path)
+        target = self._target(path)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise NodeError(f"'{path}' cannot be written: a part of its path is a file, not a folder.") from error
+            raise _blocked(path) from error
         except OSError as error:
             raise NodeError(f"The folder of '{path}' cannot be made ({(error.strerror or 'unknown error').lower()}).") from error
         # Once more, now that all folders exist: whoever made one of them meanwhile might have made a link.
@@ -75,6 +72,22 @@ class DataFolders:
         if os.path.lexists(target):
             _regular(target, path)
         return target
+
+    def resolve_target(self, path: str) -> Path:
+        """The real path that `resolve_write` would lead to, which need not exist; nothing is made. Errors: `NodeError`."""
+        target = self._target(path)
+        above = next(folder for folder in target.parents if os.path.lexists(folder))
+        if not above.is_dir():
+            raise _blocked(path)
+        if os.path.lexists(target):
+            _regular(target, path)
+        return target
+
+    def _target(self, path: str) -> Path:
+        asked = self._asked(path)
+        if path.endswith("/") or asked.name in ("", "."):
+            raise NodeError(f"'{path}' names a folder; add the name of the file to write.")
+        return self._allowed(asked, path)
 
     def _asked(self, path: str) -> Path:
         """The path as asked for, absolute, not resolved yet."""
@@ -152,6 +165,10 @@ def _entries(folder: Path, budget: Iterator[int]) -> Iterator[os.DirEntry[str]]:
                 yield entry
     except (NotADirectoryError, FileNotFoundError, PermissionError):
         return
+
+
+def _blocked(path: str) -> NodeError:
+    return NodeError(f"'{path}' cannot be written: a part of its path is a file, not a folder.")
 
 
 def _covers(forbidden: Path, real: Path) -> bool:

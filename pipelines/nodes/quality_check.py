@@ -124,15 +124,14 @@ class QualityCheck(NodeType):
 
     def run(self, context: NodeContext) -> Result:
         """Errors: `NodeError` naming every rule that does not fit the data; `QualityCheckFailed` naming every broken one."""
-        config, references = context.config, References.of(context.run)
-        resolved = _resolved(config, references)
-        around = _surroundings(context, references)
-        checks = _compiled(resolved, around)
-        data = context.inputs[0]
-        outcomes = [
-            _Outcome(number, rule.rule, rule.on_failure or config.on_failure, check, verdict, _sample(context, check, verdict))
-            for number, (rule, check, verdict) in enumerate(zip(resolved, checks, _measure(context, data, checks), strict=True))
-        ]
+        outcomes = _outcomes(context)
+        _report(context, outcomes)
+        _refuse_broken(outcomes)
+        return PassThrough(checks=tuple(outcome.facts() for outcome in outcomes))
+
+    def dry_run(self, context: NodeContext) -> Result:
+        """As `run`, but a broken rule is only told: of a few rows, nobody can expect a thousand, or every key that a join looks for."""
+        outcomes = _outcomes(context)
         _report(context, outcomes)
         return PassThrough(checks=tuple(outcome.facts() for outcome in outcomes))
 
@@ -223,6 +222,19 @@ def _resolved(config: QualityCheckConfig, references: References) -> tuple[quali
     return validated.rules
 
 
+def _outcomes(context: NodeContext) -> list[_Outcome]:
+    """The verdict on each rule. Errors: `NodeError` naming every rule that does not fit the data."""
+    config, references = context.config, References.of(context.run)
+    resolved = _resolved(config, references)
+    around = _surroundings(context, references)
+    checks = _compiled(resolved, around)
+    data = context.inputs[0]
+    return [
+        _Outcome(number, rule.rule, rule.on_failure or config.on_failure, check, verdict, _sample(context, check, verdict))
+        for number, (rule, check, verdict) in enumerate(zip(resolved, checks, _measure(context, data, checks), strict=True))
+    ]
+
+
 def _surroundings(context: NodeContext, references: References) -> Surroundings:
     data, *others = context.inputs
     known = tuple(Other(frozenset({one.node_id, one.name}), one.view, one.schema) for one in others)
@@ -289,7 +301,6 @@ def _storable(value: str | None) -> str | None:
 
 
 def _report(context: NodeContext, outcomes: Sequence[_Outcome]) -> None:
-    """Errors: `QualityCheckFailed`."""
     for outcome in outcomes:
         if outcome.verdict.passed:
             context.log.info(f"Quality rule passed: {outcome.sentence}.")
@@ -297,6 +308,10 @@ def _report(context: NodeContext, outcomes: Sequence[_Outcome]) -> None:
             context.log.warning(f"Quality rule failed (warning): {outcome.sentence}.{outcome.examples}")
         else:
             context.log.error(f"Quality rule failed: {outcome.sentence}.{outcome.examples}")
+
+
+def _refuse_broken(outcomes: Sequence[_Outcome]) -> None:
+    """Errors: `QualityCheckFailed`."""
     broken = [outcome for outcome in outcomes if not outcome.verdict.passed and outcome.on_failure == "block"]
     if broken:
         named = "; ".join(f"{outcome.sentence} (rules.{outcome.number})" for outcome in broken)

@@ -15,7 +15,7 @@ from brokoli_site.common import durable
 from brokoli_site.common.errors import NodeError
 from pipelines.expressions import literal, quote
 from pipelines.nodes import appending, formats
-from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Schema, Stop, Written
+from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Schema, Stop, WouldWrite, Written
 from pipelines.nodes.files import exact_pattern
 from pipelines.nodes.unpacking import pack
 from pipelines.nodes.writing import PARQUET_COMPRESSIONS, TEXT_COMPRESSIONS, Writing
@@ -87,11 +87,7 @@ class SinkFileNode(NodeType):
 
     def run(self, context: NodeContext) -> Written:
         config: SinkFileConfig = context.config
-        try:
-            writing = _writing(config)
-            _check_append(config, writing)
-        except ValueError as error:
-            raise NodeError(f"Field '{_field(config, error)}': {error}") from error
+        writing = _checked(config)
         target = context.files.resolve_write(config.path)
         columns = _columns(context)
         if config.mode == "append":
@@ -100,6 +96,28 @@ class SinkFileNode(NodeType):
             count = _copy(context, writing, columns, quote(context.inputs[0].view), draft, header=config.header)
             _put(draft, target, context.stop)
         return Written(count)
+
+    def dry_run(self, context: NodeContext) -> WouldWrite:
+        config: SinkFileConfig = context.config
+        writing = _checked(config)
+        target = context.files.resolve_target(config.path)
+        columns = _columns(context)
+        exists = target.exists()
+        existing, refusal = None, ""
+        if exists and target.stat().st_size:
+            existing = appending.columns_of(context, writing, target)
+            refusal = appending.refusal(context, writing, target, columns) if config.mode == "append" else ""
+        return WouldWrite(context.inputs[0].row_count, columns, config.path, config.mode, exists, existing, refusal)
+
+
+def _checked(config: SinkFileConfig) -> Writing:
+    """Errors: `NodeError`."""
+    try:
+        writing = _writing(config)
+        _check_append(config, writing)
+    except ValueError as error:
+        raise NodeError(f"Field '{_field(config, error)}': {error}") from error
+    return writing
 
 
 def _writing(config: SinkFileConfig) -> Writing:

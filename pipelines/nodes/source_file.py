@@ -18,12 +18,13 @@ from pipelines.expressions import quote
 from pipelines.nodes import csv_files, formats, json_files, reading
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Query, Schema
 from pipelines.nodes.reading import Declared, SourceFile
-from pipelines.nodes.unpacking import is_utf8, marked_encoding, unpack
+from pipelines.nodes.unpacking import is_utf8, keep_whole_lines, marked_encoding, unpack
 from pipelines.problems import Problem
 from pipelines.spec import NodeSpec
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _UNRESOLVED = ("${", "{{")
+_HEAD_BYTES = 16 * 1024**2  # that a dry run unpacks of a file: as many rows as types are guessed from, and more
 
 
 class SourceColumn(NodeConfig):
@@ -157,6 +158,7 @@ class SourceFileNode(NodeType):
         return Analysis(tuple(problems), schema)
 
     def run(self, context: NodeContext) -> Query:
+        """In a dry run, what is compressed or in another encoding is unpacked into memory, and no more of it than the first rows need."""
         config: SourceFileConfig = context.config
         # A name tells its format before its file is looked for; a pattern may leave that to what it matches.
         told = config.format or formats.by_suffix(config.path) or not formats.is_pattern(config.path)
@@ -185,8 +187,14 @@ def _plain(context: NodeContext, path: Path, shown: str, number: int, kind: str)
     gzipped = kind != "parquet" and (formats.is_gzipped(path.name) or formats.has_gzip_mark(path))
     encoding = context.config.encoding if kind != "parquet" else "utf-8"
     if gzipped or not is_utf8(encoding) or (kind in ("json", "jsonl") and json_files.has_mark(path)):
-        target = context.scratch() / f"{number}.{kind}"
-        unpack(path, shown, target, gzipped=gzipped, encoding=encoding, stop=context.stop)
+        target = context.scratch() / f"{number}.{kind}" if context.memory_file is None else context.memory_file()
+        head = None if context.memory_file is None else _HEAD_BYTES
+        whole = unpack(path, shown, target, gzipped=gzipped, encoding=encoding, stop=context.stop, head=head)
+        if not whole and kind == "json":
+            most = f"{_HEAD_BYTES // 1024**2} MiB, the most JSON that a dry run reads"
+            raise NodeError(f"{shown} unpacks to more than {most}; as JSON lines it may be of any size.")
+        if not whole:
+            keep_whole_lines(target, quoted=kind != "jsonl")
         path = target
     other = marked_encoding(path) if kind != "parquet" and is_utf8(encoding) else None
     if other:

@@ -31,22 +31,23 @@ def marked_encoding(path: Path) -> str | None:
     return next((encoding for encoding, marks in _MARKS if start.startswith(marks)), None)
 
 
-def unpack(path: Path, shown: str, target: Path, *, gzipped: bool, encoding: str, stop: Stop) -> None:
+def unpack(path: Path, shown: str, target: Path, *, gzipped: bool, encoding: str, stop: Stop, head: int | None = None) -> bool:
     """Write `path` to `target` as plain UTF-8 without a byte order mark. `shown` is what people call the file.
 
+    With `head`, end soon after that many bytes were unpacked. True when all of the file was.
     Errors: `NodeError` for a file that is cut off, damaged, in another encoding or too large; the stop's reason.
     """
     try:
         with path.open("rb") as raw, target.open("wb") as out:
             source = cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="rb")) if gzipped else raw
-            _copy(source, out, None if is_utf8(encoding) else encoding, shown, stop)
+            return _copy(source, out, None if is_utf8(encoding) else encoding, shown, stop, head)
     except EOFError as error:
         raise NodeError(f"{shown} is cut off: its gzip data ends in the middle. Fetch the file again.") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise NodeError(f"{shown} is not valid gzip data ({_lower(str(error))}).") from error
 
 
-def _copy(source: BinaryIO, out: BinaryIO, encoding: str | None, shown: str, stop: Stop) -> None:
+def _copy(source: BinaryIO, out: BinaryIO, encoding: str | None, shown: str, stop: Stop, head: int | None) -> bool:
     decoder = _Decoder(encoding, shown) if encoding else None
     total = 0
     chunk = b"\0"
@@ -59,6 +60,21 @@ def _copy(source: BinaryIO, out: BinaryIO, encoding: str | None, shown: str, sto
         if total > MOST_BYTES:
             raise NodeError(f"{shown} unpacks to more than {MOST_BYTES / 1024**3:,.0f} GiB, the most that is accepted. Split the file.")
         out.write(decoder.utf8(chunk) if decoder else chunk)
+        if head is not None and total >= head and chunk:
+            return False
+    return True
+
+
+def keep_whole_lines(file: Path, *, quoted: bool) -> None:
+    """Cut the file, whose end is missing, after its last line; where values are `quoted`, after one that ends outside of quotes."""
+    content = file.read_bytes()
+    last = end = content.rfind(b"\n")
+    quotes = content.count(b'"', 0, max(0, end)) if quoted else 0
+    while end >= 0 and quotes % 2:
+        newline = content.rfind(b"\n", 0, end)
+        quotes -= content.count(b'"', max(0, newline), end)
+        end = newline
+    file.write_bytes(content[: (end if end >= 0 else last) + 1])
 
 
 def pack(source: Path, target: Path, stop: Stop) -> None:

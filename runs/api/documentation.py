@@ -1,15 +1,20 @@
 """What the OpenAPI document says of the operations on runs: summaries, examples, and every status."""
 
+import inspect
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiSerializerExtension
+from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer
 
 from brokoli_site.common.openapi import problems
+from pipelines.api.serializers import PipelineDocumentSerializer
 from runs.api.requests import (
     BackfillCancelRequest,
     BackfillRequest,
     CancelRequest,
+    DryRunRequest,
     LogExportQuery,
     LogQuery,
     OutputQuery,
@@ -22,6 +27,8 @@ from runs.api.serializers import (
     BackfillDetailSerializer,
     BackfillPlanSerializer,
     BackfillSerializer,
+    DryNodeSerializer,
+    DryRunSerializer,
     LogEntrySerializer,
     PreviewSerializer,
     ProfileAnswerSerializer,
@@ -30,6 +37,17 @@ from runs.api.serializers import (
     RunPageSerializer,
     RunSerializer,
 )
+
+
+class DryRunSerializerExtension(OpenApiSerializerExtension):
+    """Serializers have fields of known names; this answer has a node for each id."""
+
+    target_class = "runs.api.serializers.DryRunSerializer"
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: Any) -> Any:
+        node = auto_schema.resolve_serializer(DryNodeSerializer, direction)  # type: ignore[no-untyped-call]
+        return {"type": "object", "description": inspect.getdoc(DryRunSerializer), "additionalProperties": node.ref}
+
 
 _RUN_ID = "019a9f3c-5b1e-7c42-9d0e-2f6a4c1b8e70"
 _PIPELINE_ID = "019a9f2b-1c77-7e10-8a55-0d9b6f3e2a41"
@@ -363,4 +381,53 @@ PROFILE: dict[str, Any] = {
     "description": "What was measured of the output when it was written, and how it differs from the last successful run before this one.",
     "tags": ["node outputs"],
     "responses": {(200, _JSON): _answer(ProfileAnswerSerializer, "The profile.", _PROFILE)} | problems(404),
+}
+_WOULD_WRITE = {
+    "rows": 10,
+    "columns": [{"name": "country", "type": "VARCHAR"}, {"name": "revenue", "type": "DOUBLE"}],
+    "target": "out/revenue.parquet",
+    "mode": "overwrite",
+    "exists": True,
+    "differences": {"added": ["revenue"], "removed": ["amount"], "retyped": []},
+}
+_DRY_NODE = {
+    "node_id": "source1",
+    "name": "Fetch Users",
+    "type": "source_file",
+    "status": "success",
+    "columns": ["id", "name"],
+    "schema": [{"name": "id", "type": "BIGINT"}, {"name": "name", "type": "VARCHAR"}],
+    "rows": [{"id": 1, "name": "Alice"}],
+    "row_count": 10,
+    "truncated": True,
+    "log": [],
+}
+_DRY_RUN_ANSWER = {
+    "source1": _DRY_NODE,
+    "broken": _DRY_NODE
+    | {"node_id": "broken", "name": "Broken", "type": "transform", "status": "failed", "columns": [], "schema": [], "rows": [], "row_count": None}
+    | {"truncated": False, "error": "Rule 1 (filter_rows), field 'rules.0.condition', line 1, column 1: There is no column 'x'. Columns: id, name."},
+    "sink1": _DRY_NODE | {"node_id": "sink1", "name": "Write", "type": "sink_file", "would_write": _WOULD_WRITE},
+}
+_DRY_RUN_NOTE = (
+    "Takes the first 10 rows of each source and computes everything below with the data engine, in memory. Nothing is written anywhere: no "
+    "run, no file, no row. A node that fails hides only those below it. 504 after 30 seconds."
+)
+_DRY_RUN_RESPONSES = {(200, _JSON): _answer(DryRunSerializer, "What became of each node, by its id.", _DRY_RUN_ANSWER)}
+DRY_RUN: dict[str, Any] = {
+    "operation_id": "dry_run_pipeline",
+    "summary": "Dry run",
+    "description": f"{_DRY_RUN_NOTE} `{{pipeline_id}}` is the id or the slug.",
+    "tags": ["runs"],
+    "request": {_JSON: DryRunRequest},
+    "examples": [_sent("params", {"params": {"date": "2024-01-15"}})],
+    "responses": _DRY_RUN_RESPONSES | problems(404, 413, 415, 422, 504),
+}
+DRAFT_DRY_RUN: dict[str, Any] = {
+    "operation_id": "dry_run_draft",
+    "summary": "Dry run of a draft",
+    "description": f"{_DRY_RUN_NOTE} The body is a pipeline as for `validate`; its `params` are used. Needs the right to run, and to create or edit.",
+    "tags": ["runs"],
+    "request": {_JSON: PipelineDocumentSerializer},
+    "responses": _DRY_RUN_RESPONSES | problems(413, 415, 422, 504),
 }

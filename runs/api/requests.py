@@ -72,6 +72,10 @@ class RunRequest(StrictSerializer):
     priority = StrictIntegerField(required=False, default=0, min_value=-100, max_value=100, help_text="Higher is served first.")
 
 
+class DryRunRequest(StrictSerializer):
+    params = ParamsField(required=False, help_text="Values of the pipeline's parameters: texts, numbers, true, false or null.")
+
+
 class CancelRequest(StrictSerializer):
     force = StrictBooleanField(required=False, default=False, help_text="Stop executing nodes too, instead of letting them finish.")
 

@@ -217,6 +217,59 @@ class PreviewSerializer(serializers.Serializer[NodeOutput]):
     truncated = serializers.BooleanField(help_text="Whether there are more rows than these.")
 
 
+class RetypedColumnSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return super().get_fields() | {"from": serializers.CharField(), "to": serializers.CharField()}
+
+
+class DifferencesSerializer(serializers.Serializer[Any]):
+    """How the columns to write differ from those that the target has. Text files have no types, so they differ in none."""
+
+    added = serializers.ListField(child=serializers.CharField())
+    removed = serializers.ListField(child=serializers.CharField())
+    retyped = RetypedColumnSerializer(many=True)
+
+
+class WouldWriteSerializer(serializers.Serializer[Any]):
+    """What a sink would have written."""
+
+    rows = serializers.IntegerField(help_text="Of those that were computed from the first rows of the sources.")
+    columns = SchemaColumnSerializer(many=True)
+    target = serializers.CharField(help_text="As the config names it.")
+    mode = serializers.CharField()
+    exists = serializers.BooleanField(help_text="Whether the target exists already.")
+    differences = DifferencesSerializer(allow_null=True, help_text="null when there is nothing to compare with.")
+
+
+class DryLogLineSerializer(serializers.Serializer[Any]):
+    level = serializers.ChoiceField(choices=LEVELS)
+    message = serializers.CharField()
+
+
+class DryNodeSerializer(serializers.Serializer[Any]):
+    """What became of a node in a dry run."""
+
+    node_id = serializers.CharField()
+    name = serializers.CharField()
+    type = serializers.CharField()
+    status = serializers.ChoiceField(choices=["success", "failed", "skipped"])
+    error = serializers.CharField(required=False, help_text="Why it failed, or was skipped.")
+    columns = serializers.ListField(child=serializers.CharField())
+    schema = SchemaColumnSerializer(many=True)
+    rows = serializers.ListField(child=serializers.DictField(), help_text="The first 10, as objects by column name.")
+    row_count = serializers.IntegerField(allow_null=True, help_text="Rows that were computed; null when there are none to speak of.")
+    truncated = serializers.BooleanField(help_text="Whether the node would have given more rows than were computed.")
+    log = DryLogLineSerializer(many=True, help_text="The first lines that the node logged.")
+    would_write = WouldWriteSerializer(required=False, help_text="Sinks only.")
+    checks = serializers.ListField(child=serializers.DictField(), required=False, help_text="Quality checks only: the verdict on each rule.")
+
+
+class DryRunSerializer(serializers.Serializer[Any]):
+    """What became of each node in a dry run, by the node's id, in the order of the document."""
+
+
 class HistogramBinSerializer(serializers.Serializer[Any]):
     low = serializers.FloatField()
     high = serializers.FloatField()
@@ -248,13 +301,6 @@ class ProfileSerializer(serializers.Serializer[Any]):
     histogram_sampled = serializers.BooleanField(help_text="Whether histograms count a sample of the rows.")
     scanned_columns = serializers.IntegerField(help_text="Columns that were measured in full, from the first.")
     columns = ColumnProfileSerializer(many=True)
-
-
-class RetypedColumnSerializer(serializers.Serializer[Any]):
-    name = serializers.CharField()
-
-    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        return super().get_fields() | {"from": serializers.CharField(), "to": serializers.CharField()}
 
 
 class NullRateSerializer(serializers.Serializer[Any]):

@@ -2,9 +2,11 @@
 
 from django.urls import path
 
-from runs.api import actions, backfills, logs, outputs, views
+from runs.api import actions, backfills, dry_runs, logs, outputs, views
 
 urlpatterns = [
+    path("pipelines/dry-run", dry_runs.DraftDryRunView.as_view(), name="draft-dry-run"),
+    path("pipelines/<str:pipeline_id>/dry-run", dry_runs.PipelineDryRunView.as_view(), name="pipeline-dry-run"),
     path("pipelines/<str:pipeline_id>/run", actions.PipelineRunView.as_view(), name="pipeline-run"),
     path("pipelines/<str:pipeline_id>/runs", views.PipelineRunsView.as_view(), name="pipeline-runs"),
     path("pipelines/<str:pipeline_id>/backfill", backfills.PipelineBackfillView.as_view(), name="pipeline-backfill"),

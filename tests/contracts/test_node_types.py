@@ -27,6 +27,7 @@ from pipelines.spec import NodeSpec
 from tests.contracts.all_cases import CASES, TYPES, missing
 from tests.contracts.case import Cases, Failing, Given, Invalid, Row, Valid
 from tests.contracts.workshop import Outcome, Workshop, problems_at_save
+from tests.writes import everything_in, recorded_writes
 
 JUNK: tuple[Any, ...] = (None, True, 0, -1, 1.5, "", "x", "(", [], [None], [[]], {}, {"x": None}, [{"type": 1}, "f(", 3], "\u202e", "x" * 5000)
 WIDE = "SELECT " + ", ".join(f"i + {number} AS c{number}" for number in range(2000)) + " FROM range(3) t(i)"
@@ -235,6 +236,35 @@ def typical_sql(name: str, table: str, workshop: Workshop) -> str:
     cases = CASES[name]
     outcome = workshop.run(name, cases.typical(workshop, table))
     return cases.read_back(workshop) if cases.read_back else f"FROM {outcome.sql}"
+
+
+# --- dry runs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "case"), each(lambda cases: cases.valid))
+def test_a_dry_run_writes_nothing(name: str, case: Valid, workshop: Workshop) -> None:
+    if case.before:
+        case.before(workshop)
+    before = everything_in(workshop.folder.parent)
+    with recorded_writes() as writes:
+        answer = workshop.dry_run(name, case, case.params)
+    assert writes == []
+    assert everything_in(workshop.folder.parent) == before
+    assert answer["status"] in ("success", "skipped"), answer["error"]
+    assert len(answer["rows"]) <= 10
+    json.dumps(answer, allow_nan=False)
+
+
+@each_type
+def test_a_dry_run_gives_what_a_run_of_the_same_rows_gives(name: str, workshop: Workshop) -> None:
+    answer = workshop.dry_run(name, CASES[name].typical(workshop, ODD))
+    if answer["status"] == "skipped":
+        assert "dry run" in answer["error"]
+        return
+    outcome = workshop.run(name, CASES[name].typical(workshop, ODD))
+    assert answer["columns"] == outcome.columns
+    assert [column["type"] for column in answer["schema"]] == [column.type for column in outcome.schema]
+    assert_same([tuple(row.values()) for row in answer["rows"]], outcome.rows, ordered=CASES[name].ordered)
 
 
 # --- stopping -----------------------------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ from pydantic import ValidationError
 from brokoli_site.common.errors import NodeError
 from pipelines.config_problems import config_problems
 from pipelines.nodes import registry
-from pipelines.nodes.base import Column, NodeConfig, NodeType, RunFacts, Schema, Stop
+from pipelines.nodes.base import Column, NodeConfig, NodeContext, NodeType, Ports, Query, RunFacts, Schema, Stop
 from pipelines.nodes.files import DataFolders
 from pipelines.problems import Problem
-from pipelines.spec import NodeSpec
+from pipelines.spec import EdgeSpec, NodeSpec, PipelineSpec
 from runs.artifacts import ArtifactStore
+from runs.dry_run_engine import DryRun
 from runs.engine import DataEngine, EngineLimits, InputArtifact, NodeResult, NodeTask, schema_of
 from tests.contracts.case import Given, Row
 
@@ -79,6 +80,29 @@ class Running:
     entered: threading.Event
     log: Log
     errors: list[BaseException] = field(default_factory=list)
+
+
+class _TableConfig(NodeConfig):
+    sql: str
+
+
+class _Table(NodeType):
+    """Gives the rows of any SQL."""
+
+    name = "table"
+    label = "Table"
+    category = "source"
+    help = "For tests."
+    ports = Ports(0, 0)
+    Config = _TableConfig
+    trusted = True
+
+    def run(self, context: NodeContext) -> Query:
+        return Query(context.config.sql)
+
+
+def _prepare_for_dry_run(node: NodeSpec, facts: RunFacts) -> tuple[NodeType, NodeConfig]:
+    return (_Table(), _TableConfig.model_validate(node.config)) if node.type == _Table.name else registry.prepare(node, facts)
 
 
 class Workshop:
@@ -147,6 +171,15 @@ class Workshop:
         else:
             return Outcome(result, (), "", log, self)
         return Outcome(result, schema, f"read_parquet('{self.store.path(key)}')", log, self)
+
+    def dry_run(self, type_name: str, given: Given, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What a dry run answers for the node. Its inputs are the first rows of the data sets."""
+        sources = tuple(NodeSpec(f"node{number}", _Table.name, f"Node {number}", {"sql": sql}) for number, sql in enumerate(given.inputs, start=1))
+        node = NodeSpec(id="node", type=type_name, name="The node", config=dict(given.config))
+        spec = PipelineSpec("The pipeline", (*sources, node), tuple(EdgeSpec(source.id, node.id) for source in sources))
+        facts = RunFacts(self.run_id, "pipeline", "The pipeline", params or {})
+        events = list(DryRun(spec, facts, self.engine.folders, 512 * MIB, 2, _prepare_for_dry_run).walk())
+        return next(event for event in events if event.get("node_id") == node.id)
 
     @contextmanager
     def running(self, type_name: str, given: Given, stop: Stop) -> Iterator[Running]:

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.django_db
 
 # Each call, and the one right that opens it.
 CALLS = [
+    ("POST", "/api/pipelines/{pipeline}/dry-run", "pipelines.run"),
     ("POST", "/api/pipelines/{pipeline}/run", "pipelines.run"),
     ("GET", "/api/pipelines/{pipeline}/runs", "runs.view"),
     ("GET", "/api/runs", "runs.view"),
