@@ -205,6 +205,9 @@ VARIABLES = (
     Variable("BROKOLI_DEBUG", "false", "Django's debug mode. Never on a server that others reach.", _boolean),
     Variable("BROKOLI_WORKER_CONCURRENCY", "4", "Runs that one worker executes at the same time.", _integer(1, 256)),
     Variable("BROKOLI_NODE_CONCURRENCY", "4", "Nodes of one run that execute at the same time.", _integer(1, 64)),
+    Variable(
+        "BROKOLI_POOL_SLOTS", "16", "Slots of a pool that nobody made: its nodes, of any runs, that execute at the same time.", _integer(1, 10_000)
+    ),
     Variable("BROKOLI_MEMORY_LIMIT", "50%", "Memory that the data engine of one worker may use before it spills to disk: `2GB`, `50%`.", _size),
     Variable("BROKOLI_SPILL_LIMIT", "", "Disk space that one run may spill. Empty: what is free.", _optional_size),
     Variable("BROKOLI_THREADS", "0", "Threads of the data engine of one run. 0: one a processor.", _integer(0, 1024)),

@@ -30,11 +30,12 @@ from pipelines.graph import Graph
 from pipelines.models import PipelineVersion
 from pipelines.nodes.base import Column, RunFacts, Stop
 from pipelines.spec import PipelineSpec, RetryPolicy, from_document
-from runs import log, reuse, transitions
+from runs import log, pools, reuse, transitions
 from runs.artifacts import ArtifactStore
 from runs.engine import DataEngine, InputArtifact, NodeResult, NodeTask, RunSession
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
-from runs.states import NODE_DONE, NodeStatus, RunStatus
+from runs.slots import Slots
+from runs.states import NODE_DONE, EntryKind, NodeStatus, RunStatus
 from runs.transitions import Lease, LeaseLost
 
 logger = structlog.get_logger(__name__)
@@ -65,6 +66,7 @@ class Control:
         self.draining = threading.Event()  # start nothing more, give the run back
         self.halted = threading.Event()  # and stop what executes
         self.lost = threading.Event()  # the lease is gone: stop everything, write nothing
+        self.slot_free = threading.Event()  # of some pool, perhaps: look
 
     @property
     def must_give_up(self) -> bool:
@@ -93,6 +95,7 @@ class Resources:
     store: ArtifactStore
     pool: Executor
     node_concurrency: int
+    bell: pools.Bell = field(default_factory=pools.Bell)
 
 
 @lru_cache(maxsize=256)
@@ -136,11 +139,17 @@ class Execution:
         fresh = self._patiently(self._load)
         if not fresh:
             self._commit(self._reuse)
-        with self.resources.engine.open_run(str(self.lease.run_id)) as session:
+        with self.resources.engine.open_run(str(self.lease.run_id)) as session, self._listening():
             try:
                 return self._walk(session)
             finally:
                 self._abandon()
+
+    def _listening(self) -> contextlib.AbstractContextManager[None]:
+        """For slots that other runs of this process give back, where this one may need one."""
+        if not self._slots:
+            return contextlib.nullcontext()
+        return self.resources.bell.heard_by(partial(self.control.tell, self.control.slot_free))
 
     # --- what is there already ---
 
@@ -159,6 +168,7 @@ class Execution:
             interval_start=run.interval_start,
             interval_end=run.interval_end,
         )
+        self._slots = Slots(run.id, {node.id: node.pool for node in self._spec.nodes if node.pool})
         self._deadline = time.monotonic() + _seconds_left(self._spec.timeout_seconds, run.started_at)
         fresh = run.epoch == 1 and run.resumed_from_id is None
         self._reload(fresh=fresh)
@@ -172,6 +182,8 @@ class Execution:
         for node_run in everything:
             self._failures[node_run.node_id] += node_run.status == NodeStatus.FAILED and not node_run.lost
         self._outputs = {} if fresh else reuse.outputs_of(self.lease.run_id)
+        if not fresh:
+            self._slots.reload()
         wall, clock = timezone.now(), time.monotonic()
         self._due = {
             node_id: clock + min(_MAX_RETRY_SECONDS, (attempt.ready_at - wall).total_seconds())
@@ -209,11 +221,13 @@ class Execution:
             try:
                 if self.control.must_give_up:
                     raise LeaseLost(f"run {self.lease.run_id} was given to another worker")
-                if ended or self._startable() or self._gather_lines():
+                if ended or self._may_go_on() or self._gather_lines():
                     self._commit(partial(self._advance, ended))
             finally:  # also when the lease is lost: nobody is to wait for a node that has come back
                 for item in ended:
                     self._executing.pop(item.node_id, None)
+            if self._slots.take_news():
+                self.resources.bell.ring()
             self._submit_started(session)
             due = self._next_due()
             if not self._executing and due is None:
@@ -248,22 +262,36 @@ class Execution:
         return not (self._late or self.control.cancelled.is_set() or self.control.draining.is_set() or self.control.must_give_up)
 
     def _next_due(self) -> float | None:
-        """When the next waiting retry may start; None when none waits (or none will be started)."""
-        waiting = [self._due[node_id] for node_id in self._due if self._attempts[node_id].status == NodeStatus.PENDING]
-        return min(waiting) if waiting and self._may_start() else None
-
-    def _startable(self) -> list[NodeRun]:
+        """When the next waiting retry may start, or a slot may be free; None when none waits (or none will be started)."""
         if not self._may_start():
-            return []
+            return None
+        waiting = [self._due[node_id] for node_id in self._due if self._attempts[node_id].status == NodeStatus.PENDING]
+        if self._slots.waiting:
+            now = time.monotonic()  # what is due already waits for a slot, or behind one that does
+            waiting = [self._slots.look_at, *(due for due in waiting if due > now)]
+        return min(waiting, default=None)
+
+    def _may_go_on(self) -> bool:
+        """Whether nodes may start, as far as memory tells, or a slot is free for one that waits."""
+        places, ready = self._startable()
+        if not self._slots:
+            return bool(ready)
+        rung = self.control.slot_free.is_set()
+        self.control.slot_free.clear()
+        return self._slots.must_ask(ready, places) or self._patiently(lambda: self._slots.has_turn(now=rung))
+
+    def _startable(self) -> tuple[int, list[str]]:
+        """How many nodes may start now, and those whose inputs are there and whose retry is due, in order."""
+        if not self._may_start():
+            return 0, []
         statuses = {node_id: attempt.status for node_id, attempt in self._attempts.items()}
-        free = self.resources.node_concurrency - sum(status == NodeStatus.RUNNING for status in statuses.values())
-        if free < 1:
-            return []
+        places = self.resources.node_concurrency - sum(status == NodeStatus.RUNNING for status in statuses.values())
+        if places < 1:
+            return 0, []
         done = {node_id for node_id, status in statuses.items() if status in NODE_DONE and node_id in self._outputs}
         started = {node_id for node_id, status in statuses.items() if status != NodeStatus.PENDING}
         now = time.monotonic()
-        ready = [node_id for node_id in self._graph.ready(done, started) if self._due.get(node_id, now) <= now]
-        return [self._attempts[node_id] for node_id in ready[:free]]
+        return places, [node_id for node_id in self._graph.ready(done, started) if self._due.get(node_id, now) <= now]
 
     def _submit_started(self, session: RunSession) -> None:
         if self.control.draining.is_set() or self.control.must_give_up:
@@ -355,10 +383,26 @@ class Execution:
             self._lines += self._executing[item.node_id][1].drain(last=True)
         entries = list(self._lines)
         for item in ended:
-            entries += self._end(item, run)
-        entries += [transitions.start_node(attempt) for attempt in self._startable()]
+            written = self._end(item, run)
+            entries += written
+            if written:
+                self._slots.give_back([item.node_id])
+        entries += self._start()
         log.append(entries, self.lease.epoch)
         transaction.on_commit(self._lines.clear)
+
+    def _start(self) -> list[LogEntry]:
+        places, ready = self._startable()
+        waited = set(self._slots.waiting)
+        chosen = self._slots.choose(ready, places) if self._slots else ready[:places]
+        entries = [self._note_wait(node_id, pool) for node_id, pool in self._slots.waiting.items() if node_id not in waited]
+        return [*entries, *(transitions.start_node(self._attempts[node_id]) for node_id in chosen)]
+
+    def _note_wait(self, node_id: str, pool: str) -> LogEntry:
+        attempt = self._attempts[node_id]
+        attempt.ready_at = attempt.ready_at or timezone.now()  # written when it starts
+        message = f"Waiting for a slot of pool '{pool}' ({pools.taken_of(pool)})"
+        return log.entry(self.lease.run_id, EntryKind.LOG, message, node_id=node_id, attempt=attempt.attempt)
 
     def _end(self, item: _Ended, run: Run) -> list[LogEntry]:
         attempt = self._attempts[item.node_id]

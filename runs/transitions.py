@@ -17,7 +17,7 @@ from django.utils import timezone
 from brokoli_site.common.errors import BrokoliError, Conflict, NotFound
 from brokoli_site.common.time import human_duration, milliseconds
 from pipelines.models import Pipeline
-from runs import log, notifications, states
+from runs import log, notifications, pools, states
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from runs.states import TERMINAL, EntryKind, NodeStatus, RunStatus
 
@@ -108,6 +108,7 @@ def finish_run(lease: Lease, status: RunStatus, error: str = "") -> None:
             status = RunStatus.CANCELLED
         if status != RunStatus.SUCCESS:
             cancel_open_nodes(run.id, "the run was cancelled" if status == RunStatus.CANCELLED else "the run failed", lease.epoch)
+            pools.give_back(run.id)  # after a success there is none: each attempt's went with its end
         _end_run(run, RunStatus.RUNNING, status, "" if status == RunStatus.CANCELLED else error, {"owner": lease.owner, "epoch": lease.epoch})
 
 
@@ -150,6 +151,7 @@ def release_run(run: Run, reason: str, *, died: bool, max_deaths: int) -> RunSta
         if current is None:
             return None
         _lose_executing_attempts(run.id, reason, run.epoch)
+        pools.give_back(run.id)
         if current.cancel_requested:
             cancel_open_nodes(run.id, "the run was cancelled", run.epoch)
             return RunStatus.CANCELLED if _end_run(run, RunStatus.RUNNING, RunStatus.CANCELLED, "", guard) else None
