@@ -1,6 +1,6 @@
 """The chores of a worker, a line each."""
 
-from runs import delivery, idempotency, retention
+from runs import delivery, idempotency, retention, upstream_ends
 from runs.artifacts import ArtifactStore
 from runs.delivery import Postman
 from runs.ticker import Chore
@@ -15,5 +15,6 @@ def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
         Chore("collect strays", _DAY, lambda: retention.collect_strays(store)),
         Chore("send notifications", 1.0, postman.look, on_end=True),
         Chore("forget notifications", _DAY, delivery.forget),
+        Chore("settle upstream ends", 1.0, upstream_ends.settle, on_end=True),
         Chore("forget idempotency keys", _HOUR, idempotency.forget),
     )

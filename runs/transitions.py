@@ -17,7 +17,7 @@ from django.utils import timezone
 from brokoli_site.common.errors import BrokoliError, Conflict, NotFound
 from brokoli_site.common.time import human_duration, milliseconds
 from pipelines.models import Pipeline
-from runs import log, notifications, pools, states
+from runs import dependencies, log, notifications, pools, states
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from runs.states import TERMINAL, EntryKind, NodeStatus, RunStatus
 
@@ -50,7 +50,10 @@ def fenced(lease: Lease) -> Iterator[Run]:
         # PostgreSQL locks the row, so that a reaper waits for the commit; SQLite holds its one write lock since BEGIN IMMEDIATE.
         held = Run.objects.select_for_update(no_key=True).leased(lease.owner, lease.epoch).filter(id=lease.run_id)
         # Few columns and no ORDER BY: this is the most frequent query of a worker.
-        run = next(iter(held.only("status", "epoch", "started_at", "cancel_requested_at", "cancel_force", "resumed_from", "hooks").order_by()), None)
+        run = next(
+            iter(held.only("status", "epoch", "started_at", "cancel_requested_at", "cancel_force", "resumed_from", "hooks", "pipeline").order_by()),
+            None,
+        )
         if run is None:
             raise LeaseLost(f"run {lease.run_id} is no longer leased to {lease.owner} (epoch {lease.epoch})")
         yield run
@@ -185,6 +188,7 @@ def _end_run(run: Run, before: RunStatus, after: RunStatus, error: str, guard: d
     event = {RunStatus.SUCCESS: "on_success", RunStatus.FAILED: "on_failure"}.get(after)
     if event:
         notifications.note(run, event)
+    dependencies.note_end(run, after)
     log.notify()
     return True
 

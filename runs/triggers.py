@@ -13,24 +13,36 @@ from pipelines import parameters
 from pipelines.graph import Graph
 from pipelines.hooks import stored
 from pipelines.models import Pipeline, PipelineVersion
-from pipelines.spec import PipelineSpec
+from pipelines.spec import InvalidPipeline, PipelineSpec
 from pipelines.validation import check
-from runs import transitions
+from runs import dependencies, transitions
 from runs.models import NodeRun, Run
 from runs.states import ACTIVE, RunStatus, Trigger
 
 MAX_PRIORITY = 100
 
 
-def run(pipeline: Pipeline, *, params: Mapping[str, Any] | None = None, priority: int = 0, trigger: Trigger = Trigger.API) -> Run:
+def run(
+    pipeline: Pipeline,
+    *,
+    params: Mapping[str, Any] | None = None,
+    priority: int = 0,
+    trigger: Trigger = Trigger.API,
+    ignore_dependencies: bool = False,
+    **made_for: Any,
+) -> Run:
     """Accept a run of the pipeline's current version; it is committed when this returns.
 
-    Errors: `InvalidPipeline` with every problem when the pipeline cannot run; `InvalidParams` with every param that does not fit
-    what it declares; `BadRequest` for a priority out of range.
+    `made_for`: what the run is made for, as its columns say it (`logical_date`, `interval_start`, `interval_end`, `upstream_run`).
+    Errors: `DependencyUnmet` naming every gate that does not hold, unless they are ignored; `InvalidPipeline` with every problem when
+    the pipeline cannot run; `InvalidParams` with every param that does not fit what it declares; `BadRequest` for a priority out of range.
     """
     check_priority(priority)
     version = current_version(pipeline)
-    return _accept(version, Run(pipeline=pipeline, version=version, params=dict(params or {}), priority=priority, trigger=trigger))
+    spec, _ = _runnable(version.pipeline_id, version.number)
+    if not ignore_dependencies and any(rule.mode == "gate" for rule in spec.dependencies):
+        dependencies.check_gates(pipeline.id)
+    return _accept(version, Run(pipeline=pipeline, version=version, params=dict(params or {}), priority=priority, trigger=trigger, **made_for))
 
 
 def cancel(run_id: UUID, *, force: bool = False) -> Run:
@@ -102,6 +114,14 @@ def current_version(pipeline: Pipeline) -> PipelineVersion:
     if pipeline.deleted_at is not None:
         raise NotFound("The pipeline was deleted.")
     return PipelineVersion.objects.defer("document").get(pipeline=pipeline, number=pipeline.version)
+
+
+def warm(pipeline: Pipeline) -> PipelineSpec | None:
+    """Check the current definition, so that making a run of it inside a transaction is quick; None when it cannot run."""
+    try:
+        return _runnable(pipeline.id, pipeline.version)[0]
+    except InvalidPipeline:
+        return None
 
 
 @lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from pipelines import definitions
 from pipelines.models import Pipeline, PipelineVersion
 from runs import queue, transitions, triggers
 from runs.models import Run, Worker
@@ -22,6 +23,11 @@ def make_pipeline(nodes: list[dict[str, Any]] | None = None, edges: list[tuple[s
     document = {"name": name, "pipeline_id": slug, "nodes": nodes, "edges": [{"from": source, "to": target} for source, target in edges or []]}
     PipelineVersion.objects.create(pipeline=pipeline, number=1, document=document, created_at=now)
     return pipeline
+
+
+def save_pipeline(name: str, **keys: Any) -> Pipeline:
+    """A pipeline as the API would save it, with its name as its slug and one node; `keys` are those of its document."""
+    return definitions.create({"name": name, "pipeline_id": name.lower(), "nodes": [sql_node("only", "SELECT 1 AS x")], **keys}).pipeline
 
 
 def sql_node(node_id: str, query: str, **settings: Any) -> dict[str, Any]:

@@ -32,7 +32,13 @@ class PipelineRunView(ApiView):
     def post(self, request: Request, pipeline_id: str) -> Response:
         pipeline = find_pipeline(pipeline_id)
         body = read_body(request, RunRequest)
-        run = triggers.run(pipeline, params=body.get("params", {}), priority=body["priority"], trigger=Trigger.API)
+        run = triggers.run(
+            pipeline,
+            params=body.get("params", {}),
+            priority=body["priority"],
+            trigger=Trigger.API,
+            ignore_dependencies=body["ignore_dependencies"],
+        )
         return Response(AcceptedRunSerializer(run).data, status=202, headers=_location(run))
 
 

@@ -70,6 +70,9 @@ class ParamsField(serializers.DictField):
 class RunRequest(StrictSerializer):
     params = ParamsField(required=False, help_text="Values of the pipeline's parameters: texts, numbers, true, false or null.")
     priority = StrictIntegerField(required=False, default=0, min_value=-100, max_value=100, help_text="Higher is served first.")
+    ignore_dependencies = StrictBooleanField(
+        required=False, default=False, help_text="Run though a pipeline that it depends on has not ended as it should."
+    )
 
 
 class DryRunRequest(StrictSerializer):

@@ -19,6 +19,8 @@ CALLS = [
     ("POST", "/api/pipelines/{pipeline}/dry-run", "pipelines.run"),
     ("POST", "/api/pipelines/{pipeline}/run", "pipelines.run"),
     ("GET", "/api/pipelines/{pipeline}/runs", "runs.view"),
+    ("GET", "/api/pipelines/{pipeline}/deps", "pipelines.view"),
+    ("GET", "/api/pipelines/{pipeline}/dependents", "pipelines.view"),
     ("GET", "/api/runs", "runs.view"),
     ("GET", "/api/runs/{run}", "runs.view"),
     ("POST", "/api/runs/{run}/cancel", "runs.cancel"),
