@@ -22,11 +22,15 @@ def process_identity(pid: int) -> str:
     return f"{machine()}|{pid}|{_start_time(pid)}"
 
 
+def is_neighbour(identity: str) -> bool:
+    """Whether that process was started on this boot of this machine, and so has the same clock since the boot."""
+    return identity.partition("|")[0] == machine()
+
+
 def is_gone(identity: str) -> bool:
     """True only when that process certainly does not run any more; False also when it is on another machine."""
-    where, _, rest = identity.partition("|")
-    pid = rest.partition("|")[0]
-    if where != machine() or not pid.isdigit():
+    pid = identity.partition("|")[2].partition("|")[0]
+    if not is_neighbour(identity) or not pid.isdigit():
         return False
     try:
         return process_identity(int(pid)) != identity or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE

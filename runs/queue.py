@@ -14,6 +14,7 @@ from runs import identity, limits, transitions
 from runs.limits import Candidate, Places
 from runs.models import Run, Worker
 from runs.states import RunStatus
+from runs.tenure import clock
 from runs.transitions import Lease
 
 
@@ -30,12 +31,13 @@ def register(concurrency: int, lease_seconds: int) -> Worker:
         lease_seconds=lease_seconds,
         started_at=now,
         seen_at=now,
+        beaten=clock(),
     )
 
 
 def heartbeat(worker_id: str, *, draining: bool = False) -> bool:
     """Say that the worker lives. False when others have given it up: its leases are lost, and it must write nothing more."""
-    return Worker.objects.filter(id=worker_id).update(beat=F("beat") + 1, seen_at=timezone.now(), draining=draining) == 1
+    return Worker.objects.filter(id=worker_id).update(beat=F("beat") + 1, seen_at=timezone.now(), beaten=clock(), draining=draining) == 1
 
 
 def claim(worker_id: str, limit: int) -> list[Lease]:
@@ -108,7 +110,8 @@ class Watch:
     """Reaping by looking twice: a worker is dead when its beat stood still for a whole lease of *our* monotonic clock.
 
     No wall clock is compared, so a step of an hour, here or there, neither reaps a healthy run nor hides a dead worker. On
-    the same machine the process table answers at once.
+    the same machine one look is enough: the process table tells who is gone, and the clock since the boot, which all have in
+    common there, for how long a worker has been silent. So runs are taken over though no worker lives for a whole lease.
     """
 
     worker_id: str
@@ -130,8 +133,12 @@ class Watch:
         now = time.monotonic()
         beat, since = self._seen.get(worker.id, (-1, now))
         if beat != worker.beat:
+            since = now
             self._seen[worker.id] = (worker.beat, now)
-        elif now - since >= worker.lease_seconds:
+        silent = now - since
+        if worker.beaten is not None and identity.is_neighbour(worker.process):
+            silent = max(silent, clock() - worker.beaten)
+        if silent >= worker.lease_seconds:
             return f"its worker {worker.id} was silent for {worker.lease_seconds} s"
         if identity.is_gone(worker.process):
             return f"its worker {worker.id} (process {worker.pid}) died"

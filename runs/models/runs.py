@@ -29,6 +29,7 @@ class Worker(models.Model):
     process = models.CharField(max_length=128, default="")
     concurrency = models.PositiveIntegerField(default=1)
     beat = models.PositiveBigIntegerField(default=0)
+    beaten = models.FloatField(null=True, help_text="Seconds since its machine's boot at the last beat, for its neighbours there.")
     lease_seconds = models.PositiveIntegerField()
     draining = models.BooleanField(default=False)
     started_at = models.DateTimeField()

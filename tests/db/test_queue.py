@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from brokoli_site.common.errors import Conflict
-from runs import identity, log, queue, transitions, triggers
+from runs import identity, log, queue, tenure, transitions, triggers
 from runs.models import LogEntry, NodeRun, Run, Worker
 from runs.queue import Watch
 from runs.states import EntryKind, NodeStatus, RunStatus
@@ -289,6 +289,38 @@ class TestWatch:
 
         run.refresh_from_db()
         assert run.status == "pending"
+
+    def test_one_look_is_enough_for_a_neighbour_that_was_silent_for_its_lease(self) -> None:
+        """Frozen, say, before this worker started: that one may be killed before it has watched for a whole lease itself."""
+        run, worker = accept_run(), register_worker(lease_seconds=15)
+        claim_one(worker)
+        Worker.objects.filter(id=worker.id).update(beaten=tenure.clock() - 14)
+        assert Watch("me", max_deaths=3).reap() == 0
+        Worker.objects.filter(id=worker.id).update(beaten=tenure.clock() - 15)
+        assert Watch("me", max_deaths=3).reap() == 1
+
+        run.refresh_from_db()
+        assert run.status == "pending"
+
+    def test_the_clock_of_another_machine_or_of_an_older_release_says_nothing(self) -> None:
+        accept_run()
+        accept_run()
+        claim_one_of = self.elsewhere()
+        Worker.objects.filter(id=claim_one_of.id).update(beaten=0.0)
+        old = register_worker()
+        Worker.objects.filter(id=old.id).update(beaten=None)
+
+        assert Watch("me", max_deaths=3).reap() == 0
+        assert Worker.objects.count() == 2
+
+    def test_a_beat_tells_the_neighbours_when_it_was(self) -> None:
+        worker = register_worker()
+        Worker.objects.filter(id=worker.id).update(beaten=0.0)
+        before = tenure.clock()
+        queue.heartbeat(worker.id)
+        worker.refresh_from_db()
+        assert worker.beaten is not None
+        assert before <= worker.beaten <= tenure.clock()
 
     def test_a_living_process_of_this_machine_is_left_alone(self) -> None:
         claim_one_of = register_worker()
