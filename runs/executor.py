@@ -219,8 +219,7 @@ class Execution:
                 self._stop_executing(NodeCancelled("its worker was told to stop"))
             self._watch_deadline()
             try:
-                if self.control.must_give_up:
-                    raise LeaseLost(f"run {self.lease.run_id} was given to another worker")
+                self._check_lease()
                 if ended or self._may_go_on() or self._gather_lines():
                     self._commit(partial(self._advance, ended))
             finally:  # also when the lease is lost: nobody is to wait for a node that has come back
@@ -460,7 +459,12 @@ class Execution:
             created_at=timezone.now(),
         )
 
+    def _check_lease(self) -> None:
+        if self.control.must_give_up:
+            raise LeaseLost(f"run {self.lease.run_id} was given to another worker")
+
     def _outcome(self) -> Outcome:
+        self._check_lease()  # or nothing was started for that reason, and what there is says nothing
         statuses = {attempt.status for attempt in self._attempts.values()}
         if self.control.cancelled.is_set():
             return Outcome(RunStatus.CANCELLED)

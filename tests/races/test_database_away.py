@@ -5,6 +5,7 @@ test says.
 """
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -361,6 +362,19 @@ def test_a_frozen_worker_refuses_at_its_first_step(monkeypatch: pytest.MonkeyPat
 
     assert refused == ["first"]
     assert list(run.node_runs.values_list("node_id", "status")) == [("first", "running"), ("second", "pending")]
+
+
+@pytest.mark.parametrize("looks", range(6))
+def test_a_lease_that_runs_out_between_two_looks_is_no_outcome(resources: Callable[..., Resources], looks: int) -> None:
+    """Nothing was started because the lease ran out; that is not the same as nothing being left to start."""
+    held = itertools.chain([True] * looks, itertools.repeat(False))
+    run = accept_run()
+
+    with pytest.raises(LeaseLost):
+        Execution(claim_one(register_worker()), resources(), Control(lambda: next(held))).run()
+
+    run.refresh_from_db()
+    assert run.status == "running"
 
 
 def test_a_worker_whose_lease_ran_out_unseen_takes_its_runs_anew(monkeypatch: pytest.MonkeyPatch, resources: Callable[..., Resources]) -> None:
