@@ -41,6 +41,7 @@ from pipelines.nodes.base import (
 from pipelines.nodes.files import DataFolders
 from pipelines.spec import NodeSpec, PipelineSpec
 from runs import dry_run_guard, duckdb_instances, faults, preview
+from runs.dry_run_guard import DryRunEffect
 
 SOURCE_ROWS = 10  # that a node without inputs gives
 MOST_ROWS = 10_000  # that any other node gives to those below it
@@ -155,7 +156,7 @@ class ReadOnlyFolders:
         return self.folders.resolve_target(path)
 
     def resolve_write(self, path: str) -> Path:
-        raise NodeError(f"The node tried to write '{path}'; in a dry run nothing is written.")
+        raise DryRunEffect(f"A dry run does not execute this node: it would write '{path}'.")
 
 
 @dataclass(slots=True)
@@ -197,6 +198,9 @@ class DryRun:
         names = faults.PublicNames(roots=tuple(str(root) for root in self.folders.roots))
         try:
             answer |= self._execute(node, trusted, sandbox, lines)
+        except DryRunEffect as error:
+            self._missing[node.id] = "was not executed"
+            answer |= {"status": "skipped", "error": error.message}
         except duckdb.OutOfMemoryException:
             answer |= {"status": "failed", "error": _OUT_OF_MEMORY}
         except Exception as error:  # the node boundary: whatever a node type gets wrong must not hide the other nodes
@@ -283,7 +287,7 @@ def _nothing() -> Held:
 
 
 def _no_scratch() -> Path:
-    raise NodeError("The node needs temporary files, which a dry run does not make.")
+    raise DryRunEffect("A dry run does not execute this node: it needs temporary files.")
 
 
 def _keep(connection: DuckDBPyConnection, instance: Instance, query: Query, most: int) -> Held:

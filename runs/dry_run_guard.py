@@ -26,7 +26,7 @@ _DATABASES = frozenset({"sqlite3.connect"})
 
 
 class DryRunEffect(NodeError):
-    """The node tried to change something outside of the dry run."""
+    """A dry run does not execute this node: it would change something outside."""
 
     code = "dry_run_effect"
 
@@ -55,13 +55,13 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         path, _, flags = arguments
         if isinstance(flags, int) and flags & _WRITING and not isinstance(path, int) and not os.fsdecode(path).startswith(_MEMORY_FILES):
-            raise DryRunEffect("The node tried to write a file; in a dry run nothing is written.")
+            raise DryRunEffect("A dry run does not execute this node: it would write a file.")
     elif event in _CHANGES:
-        raise DryRunEffect(f"The node tried to change files ({event}); in a dry run nothing is written.")
+        raise DryRunEffect(f"A dry run does not execute this node: it would change files ({event}).")
     elif event in _PROGRAMS:
-        raise DryRunEffect("The node tried to start a program; a dry run starts none.")
+        raise DryRunEffect("A dry run does not execute this node: it would start a program.")
     elif event in _DATABASES:
-        raise DryRunEffect("The node tried to open a database file; a dry run does not, since that may write it.")
+        raise DryRunEffect("A dry run does not execute this node: it would open a database file, which may write it.")
 
 
 def _data_bytes() -> int:

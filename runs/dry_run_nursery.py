@@ -141,9 +141,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if _OUT_OF_MEMORY_SCORE.exists():
         _OUT_OF_MEMORY_SCORE.write_text("1000")  # when memory runs out, a dry run goes before anything else
+    control = socket.socket(fileno=os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # children have no business with it
     settings.configure(DISABLED_NODE_TYPES=())
     registry.all()
-    Nursery(socket.socket(fileno=os.dup(0))).run()
+    Nursery(control).run()
 
 
 if __name__ == "__main__":
