@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from runs.api import actions, backfills, dependencies, dry_runs, logs, outputs, views
+from runs.api import actions, backfills, dependencies, dry_runs, logs, outputs, pools, views
 
 urlpatterns = [
     path("pipelines/dry-run", dry_runs.DraftDryRunView.as_view(), name="draft-dry-run"),
@@ -15,6 +15,8 @@ urlpatterns = [
     path("backfills/<str:backfill_id>/cancel", backfills.BackfillCancelView.as_view(), name="backfill-cancel"),
     path("pipelines/<str:pipeline_id>/deps", dependencies.PipelineDependenciesView.as_view(), name="pipeline-deps"),
     path("pipelines/<str:pipeline_id>/dependents", dependencies.PipelineDependentsView.as_view(), name="pipeline-dependents"),
+    path("pools", pools.PoolsView.as_view(), name="pools"),
+    path("pools/<path:name>", pools.PoolView.as_view(), name="pool"),
     path("runs", views.RunsView.as_view(), name="runs"),
     path("runs/<str:run_id>", views.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/cancel", actions.RunCancelView.as_view(), name="run-cancel"),

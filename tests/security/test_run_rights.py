@@ -29,6 +29,8 @@ CALLS = [
     ("GET", "/api/pipelines/{pipeline}/backfills", "runs.view"),
     ("GET", "/api/backfills/{backfill}", "runs.view"),
     ("POST", "/api/backfills/{backfill}/cancel", "runs.cancel"),
+    ("GET", "/api/pools", "pipelines.view"),
+    ("DELETE", "/api/pools/warehouse", "pipelines.edit"),
     ("GET", "/api/runs/{run}/logs", "runs.view"),
     ("GET", "/api/runs/{run}/logs/export", "runs.view"),
     ("GET", "/api/runs/{run}/nodes/first/preview", "runs.view"),
