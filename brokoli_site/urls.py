@@ -11,6 +11,7 @@ urlpatterns = [
     path("api/docs", DocsView.as_view(), name="docs"),
     path("api/", include("runs.api.urls")),
     path("api/", include("pipelines.api.urls")),  # after those of runs: its `pipelines/<id>` would take any name
+    path("api/", include("system.api.urls")),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index")),
 ]

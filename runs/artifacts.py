@@ -45,6 +45,9 @@ class Pruned:
     files: int = 0
     byte_count: int = 0
 
+    def __add__(self, other: "Pruned") -> "Pruned":
+        return Pruned(self.files + other.files, self.byte_count + other.byte_count)
+
 
 def relation(path: Path) -> str:
     """The artifact at `path` as SQL to select from."""
@@ -150,22 +153,30 @@ class ArtifactStore:
 
     def prune(self, keep: KeepRule) -> Pruned:
         """Delete drafts, artifacts that nobody references and folders of dead processes; never a run that `keep` leaves alone."""
-        files = byte_count = 0
+        pruned = Pruned()
         for run_id in self.run_ids():
-            sizes = _sizes(self.root / run_id)
-            keys = frozenset(f"{run_id}/{name}" for name in sizes if not name.endswith(".draft"))
-            kept = keep(run_id, keys)
-            if kept is None:
-                continue
-            for name, size in sizes.items():
-                if f"{run_id}/{name}" not in kept:
-                    (self.root / run_id / name).unlink(missing_ok=True)
-                    files += 1
-                    byte_count += size
-            with suppress(OSError):  # not empty: still in use
-                (self.root / run_id).rmdir()
+            pruned += self.prune_run(run_id, keep)
         self._prune_work()
-        return Pruned(files, byte_count)
+        return pruned
+
+    def prune_run(self, run_id: str, keep: KeepRule) -> Pruned:
+        """As `prune`, in the folder of one run alone. Errors: `ValueError` for what is no run's id."""
+        folder = self.run_folder(run_id)
+        try:
+            sizes = _sizes(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return Pruned()
+        kept = keep(run_id, frozenset(f"{run_id}/{name}" for name in sizes if not name.endswith(".draft")))
+        if kept is None:
+            return Pruned()
+        pruned = Pruned()
+        for name, size in sizes.items():
+            if f"{run_id}/{name}" not in kept:
+                (folder / name).unlink(missing_ok=True)
+                pruned += Pruned(1, size)
+        with suppress(OSError):  # not empty: still in use
+            folder.rmdir()
+        return pruned
 
     def workspace(self) -> "Workspace":
         """A folder of this process's own on the same disk as the artifacts. Close it at the end; `prune` collects it after a kill."""

@@ -1,10 +1,14 @@
 """The chores of a worker, a line each."""
 
+from django.conf import settings
+
 from runs import delivery, idempotency, retention, upstream_ends
 from runs.artifacts import ArtifactStore
 from runs.delivery import Postman
 from runs.ticker import Chore
 
+# Short and often: the other chores wait meanwhile.
+_PURGE_EVERY, _PURGE_SECONDS = 300.0, 3.0
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
 
@@ -13,8 +17,14 @@ def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
     """What a worker with this artifact store looks after."""
     return (
         Chore("collect strays", _DAY, lambda: retention.collect_strays(store)),
+        Chore("purge old runs", _PURGE_EVERY, lambda: _purge(store)),
         Chore("send notifications", 1.0, postman.look, on_end=True),
         Chore("forget notifications", _DAY, delivery.forget),
         Chore("settle upstream ends", 1.0, upstream_ends.settle, on_end=True),
         Chore("forget idempotency keys", _HOUR, idempotency.forget),
     )
+
+
+def _purge(store: ArtifactStore) -> None:
+    if settings.RETENTION_DAYS:
+        retention.purge(settings.RETENTION_DAYS, store, seconds=_PURGE_SECONDS)

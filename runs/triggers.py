@@ -95,6 +95,9 @@ def resume(run_id: UUID, *, from_node: str = "", version: Literal["same", "lates
     )
     try:
         with transaction.atomic():
+            # A purge waits for this lock, or was first: then there is nothing left to go on from.
+            if not Run.objects.select_for_update(no_key=True).filter(id=failed.id).exists():
+                raise NotFound("No such run.")
             return _accept(pinned, resumed)
     except IntegrityError as error:
         # The partial unique index `run_one_active_resume` decides between two resumes at the same moment.

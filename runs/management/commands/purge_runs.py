@@ -1,0 +1,60 @@
+"""`manage.py purge_runs`: delete the runs that ended long ago, with their logs, outputs and artifacts."""
+
+import argparse
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from brokoli_site.common.migrations import is_up_to_date
+from runs import retention
+from runs.artifacts import ArtifactStore
+from runs.retention import Purged
+
+
+class Command(BaseCommand):
+    help = "Delete runs that ended more than N days ago, with their logs, outputs and artifacts. Safe while runs execute, and to interrupt."
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--days", type=int, default=30, help="runs that ended more than this many days ago (default: 30)")
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+
+    def handle(self, *args: Any, days: int, dry_run: bool, **options: Any) -> None:
+        if days < 1:
+            raise CommandError("--days must be 1 or more.")
+        if not is_up_to_date():
+            raise CommandError("The database is not up to date: run `manage.py migrate` first.")
+        store = ArtifactStore(settings.ARTIFACTS)
+        if dry_run:
+            self.stdout.write(f"Would delete: {summary(retention.preview(days, store))}. Nothing was deleted.")
+            return
+        try:
+            purged = retention.purge(days, store, tell=self._progress)
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted. What was said to be deleted is; call it again for the rest.") from None
+        finally:
+            if self._on_terminal():
+                self.stderr.write("")
+        self.stdout.write(f"Deleted: {summary(purged)}.")
+
+    def _progress(self, purged: Purged) -> None:
+        if self._on_terminal():
+            self.stderr.write(f"\r{purged.runs:,} runs, {purged.log_entries:,} log entries, {purged.files:,} files", ending="")
+            self.stderr.flush()
+
+    def _on_terminal(self) -> bool:
+        return sys.stderr.isatty()
+
+
+def summary(purged: Purged) -> str:
+    """`runs: 3, log entries: 120, files: 6 (1.2 MB)`"""
+    return f"runs: {purged.runs:,}, log entries: {purged.log_entries:,}, files: {purged.files:,} ({_size(purged.byte_count)})"
+
+
+def _size(byte_count: int) -> str:
+    size, units = float(byte_count), ["bytes", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop(0)
+    return f"{size:.0f} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
