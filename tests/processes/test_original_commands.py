@@ -149,6 +149,30 @@ def test_backfill_a_range_of_dates(server: Server, curl: Curl) -> None:
     assert starts == sorted(starts)
 
 
+def test_what_nodes_see_of_params_and_intervals(server: Server) -> None:
+    """Declared defaults, the pipeline's `params`, what was given; and the interval that the run is for."""
+    query = "SELECT ${param.declared} AS declared, ${param.legacy} AS legacy, ${param.given} AS given, '{{ data_interval_start }}' AS since"
+    document = {
+        "name": "Orders",
+        "schedule": "0 6 * * *",
+        "parameters": {"declared": {"type": "integer", "default": 1}, "given": {"required": True}},
+        "params": {"legacy": "l"},
+        "nodes": [{"id": "seen", "type": "sql", "config": {"query": query}}],
+        "edges": [],
+    }
+    pipeline = requests.post(f"{server.url}/api/pipelines", json=document, timeout=30).json()
+    body = {"start": "2024-01-01T07:00:00+01:00", "end": "2024-01-02T06:00:00Z", "params": {"given": "g"}}
+    answer = requests.post(f"{server.url}/api/pipelines/{pipeline['id']}/backfill", json=body, timeout=30).json()
+    (run_id,) = answer["runs"]
+
+    def ended() -> bool:
+        return str(requests.get(f"{server.url}/api/backfills/{answer['backfill_id']}", timeout=30).json()["status"]) == "completed"
+
+    wait_for(ended, what=f"the backfill to complete; the server says {server.output}")
+    preview = requests.get(f"{server.url}/api/runs/{run_id}/nodes/seen/preview", timeout=30).json()
+    assert preview["rows"] == [{"declared": 1, "legacy": "l", "given": "g", "since": "2024-01-01T06:00:00+00:00"}]
+
+
 def test_resume_a_failed_run(server: Server, curl: Curl) -> None:
     write_users("users.csv", 10)
     source, transform = users("users.csv")
