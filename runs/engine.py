@@ -110,7 +110,7 @@ class DataEngine:
     @contextmanager
     def open_run(self, run_id: str) -> "Iterator[RunSession]":
         """The session in which a run's nodes execute."""
-        session = RunSession(self, run_id)
+        session = RunSession(self)
         try:
             yield session
         finally:
@@ -137,9 +137,8 @@ class DataEngine:
 class RunSession:
     """Executes the nodes of one run."""
 
-    def __init__(self, engine: DataEngine, run_id: str) -> None:
+    def __init__(self, engine: DataEngine) -> None:
         self._engine = engine
-        engine.store.make_run_folder(run_id)
         self._lock = threading.Lock()
         self._sandbox: Sandbox | None = None
         self._users = 1  # of the sandbox: the session itself, and each node that executes

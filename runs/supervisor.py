@@ -54,7 +54,7 @@ class Child:
         wait = _BACKOFF_SECONDS[min(self.crashes, len(_BACKOFF_SECONDS)) - 1]
         self.not_before = time.monotonic() + wait
         self.process = None
-        cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        cause = f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
         return f"{self.name} ended ({cause}); starting it again in {wait:g} s"
 
     def send(self, number: int) -> None:
@@ -107,6 +107,13 @@ class Supervisor:
                     child.send(signal.SIGKILL)
             time.sleep(0.02)
         return 1 if passed_on > 1 else 0
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal but the first and the last: Python has no names for them
+        return str(number)
 
 
 def _die_with_parent() -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import structlog
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection, connections
 
 from runs import chores, queue
 from runs.delivery import Postman
@@ -29,6 +29,7 @@ logger = structlog.get_logger(__name__)
 _POLL_SECONDS = 1.0  # the truth, should a wake-up get lost
 _BEATS_PER_LEASE = 5
 _STUBBORN_SECONDS = 3.0
+_LONGEST_PAUSE_SECONDS = 60.0  # between two tries to write an end that the database refuses
 _SENDING_SECONDS = 10.0  # that what is being sent gets at the end
 _AWAY = (DatabaseError, InterfaceError)
 
@@ -194,7 +195,12 @@ class WorkerProcess:
             self._wakeup.wake()
 
     def _finish(self, lease: Lease, control: Control, outcome: Outcome) -> bool:
-        """False when the lease was lost before the end could be written."""
+        """False when the lease was lost before the end could be written.
+
+        A database that is away is waited for. One that answers and refuses would refuse for ever: the run then fails, in plain
+        words, and should even that be refused, it is tried ever more seldom, until somebody has mended the database.
+        """
+        pause = 0.5
         while True:
             try:
                 if outcome.status == RunStatus.PENDING:
@@ -203,13 +209,20 @@ class WorkerProcess:
                     queue.finish(lease, outcome.status, outcome.reason)
             except LeaseLost:
                 return True  # already finished by a commit that was in doubt, or given to another worker
-            except _AWAY as error:
+            except (OperationalError, InterfaceError) as error:
                 self._database_away(error)
-                control.lost.wait(0.5)
-                if control.must_give_up:
-                    return False
+            except DatabaseError as error:
+                logger.exception("end refused", run_id=str(lease.run_id), status=outcome.status)
+                connection.close()
+                outcome = Outcome(
+                    RunStatus.FAILED, f"The database refused to store how the run ended ({type(error).__name__}); the worker's log says why."
+                )
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
                 return True
+            control.lost.wait(pause)
+            if control.must_give_up:
+                return False
 
     # --- heartbeat thread ---
 

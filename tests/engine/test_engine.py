@@ -151,6 +151,15 @@ def test_a_full_disk_is_told_and_leaves_nothing(plant: Plant, session: RunSessio
     assert plant.files() == []
 
 
+def test_a_disk_that_has_no_room_for_the_runs_folder_is_told_too(plant: Plant, session: RunSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with plant.engine.open_run("run") as other, pytest.raises(TransientNodeError, match="The disk is full"):
+        plant.run(other, "SELECT 1 AS a")
+
+
 def test_an_input_that_is_gone_is_named(plant: Plant, session: RunSession) -> None:
     first = plant.run(session, "SELECT 1 AS a")
     plant.store.delete("run/1.1.parquet")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import OperationalError, connection
+from django.db import DataError, OperationalError, connection
 
 from brokoli_site.common.errors import NodeCancelled, NodeError
 from pipelines.nodes.base import Stop
@@ -143,6 +143,25 @@ def test_a_moment_without_database(
     assert (run.status, run.error, ends_of(run)) == ("success", "", 1)
     assert NodeOutput.objects.filter(run=run).count() == 2
     assert set(run.node_runs.values_list("status", flat=True)) <= {"success", "failed"}
+
+
+def test_an_end_that_the_database_refuses_is_written_in_plain_words(monkeypatch: pytest.MonkeyPatch, resources: Callable[..., Resources]) -> None:
+    original, refused = queue.finish, []
+
+    def refuse(lease: Any, status: RunStatus, error: str = "") -> None:
+        if status == RunStatus.SUCCESS:
+            refused.append(lease)
+            raise DataError("value too long")
+        original(lease, status, error)
+
+    monkeypatch.setattr(queue, "finish", refuse)
+    run = accept_run()
+
+    work_until_empty(resources())
+
+    run.refresh_from_db()
+    assert (run.status, len(refused), ends_of(run)) == ("failed", 1, 1)
+    assert run.error == "The database refused to store how the run ended (DataError); the worker's log says why."
 
 
 def test_a_lone_worker_that_gave_its_run_up_takes_it_again(monkeypatch: pytest.MonkeyPatch, resources: Callable[..., Resources]) -> None:
