@@ -114,6 +114,13 @@ def _folders(text: str, known: Mapping[str, Any]) -> tuple[Path, ...]:
     return folders
 
 
+def _programs(text: str, _: Mapping[str, Any]) -> tuple[Path, ...]:
+    found = tuple(Path(part) for part in text.split(os.pathsep) if part)
+    if not all(path.is_absolute() and path.is_file() and os.access(path, os.X_OK) for path in found):
+        raise ValueError(f"absolute paths of programs, separated by {os.pathsep}")
+    return found
+
+
 def _database(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
     if not text:
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(Path(known["BROKOLI_HOME"]) / "brokoli.sqlite3")}
@@ -224,6 +231,12 @@ VARIABLES = (
     Variable("BROKOLI_EMAIL_URL", "", "Where mail goes out: `smtp://user:password@host:587?tls=true`. Empty: email hooks fail.", _email),
     Variable("BROKOLI_EMAIL_FROM", "brokoli@localhost", "Sender of the mail.", _address),
     Variable("BROKOLI_RETENTION_DAYS", "0", "Days after its end that a run is kept with its logs and outputs. 0: for ever.", _integer(0, 36500)),
+    Variable(
+        "BROKOLI_PYTHON_PATHS",
+        "",
+        "Interpreters that code nodes may choose with `python_path`, separated by `:`. Each needs pyarrow. Empty: only the server's own.",
+        _programs,
+    ),
     Variable("BROKOLI_LOG_LEVEL", "INFO", "Least level that the processes log.", _choice("DEBUG", "INFO", "WARNING", "ERROR")),
     Variable("BROKOLI_LOG_FORMAT", "console", "`console` for people, `json` for machines.", _choice("console", "json")),
 )

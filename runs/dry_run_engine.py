@@ -155,6 +155,9 @@ class ReadOnlyFolders:
     def resolve_target(self, path: str) -> Path:
         return self.folders.resolve_target(path)
 
+    def resolve_folder(self, path: str) -> Path:
+        return self.folders.resolve_folder(path)
+
     def resolve_write(self, path: str) -> Path:
         raise DryRunEffect(f"A dry run does not execute this node: it would write '{path}'.")
 

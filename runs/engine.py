@@ -254,7 +254,7 @@ def _views(connection: DuckDBPyConnection, sources: Sequence[InputArtifact], fil
     for number, (source, path) in enumerate(zip(sources, files, strict=True), start=1):
         view = "input" if number == 1 else f"input_{number}"
         connection.execute(f"CREATE TEMP VIEW {quote(view)} AS SELECT * FROM {relation(path)}")  # noqa: S608 - our own path
-        inputs.append(Input(source.node_id, source.name, view, source.schema, source.row_count))
+        inputs.append(Input(source.node_id, source.name, view, source.schema, source.row_count, path))
     return tuple(inputs)
 
 

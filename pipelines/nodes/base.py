@@ -115,6 +115,7 @@ class Input:
     view: str  # quoted by whoever builds SQL: `"input"`, `"input_2"`, …
     schema: Schema
     row_count: int
+    path: Path | None = None  # its Parquet file, to be read only; none in a dry run
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,9 @@ class FileAccess(Protocol):
 
     def resolve_target(self, path: str) -> Path:
         """Where `resolve_write` would lead; nothing is made. Errors: `NodeError`."""
+
+    def resolve_folder(self, path: str) -> Path:
+        """An existing folder. Errors: `NodeError`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,13 @@ class DataFolders:
             raise NodeError(f"'{path}' names a folder; add the name of the file to write.")
         return self._allowed(asked, path)
 
+    def resolve_folder(self, path: str) -> Path:
+        """The real path of an existing folder. Errors: `NodeError`."""
+        folder = self._allowed(self._asked(path), path)
+        if not folder.is_dir():
+            raise NodeError(f"There is no folder '{path}' in the data folders.")
+        return folder
+
     def _asked(self, path: str) -> Path:
         """The path as asked for, absolute, not resolved yet."""
         if not path.strip():

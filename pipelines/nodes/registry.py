@@ -22,6 +22,8 @@ from pipelines.spec import NodeSpec
 ENTRY_POINT_GROUP = "brokoli.node_types"
 
 _OWN: dict[str, str] = {
+    "bash": "pipelines.nodes.bash:Bash",
+    "code": "pipelines.nodes.code:Code",
     "sink_file": "pipelines.nodes.sink_file:SinkFileNode",
     "source_file": "pipelines.nodes.source_file:SourceFileNode",
     "join": "pipelines.nodes.join:Join",

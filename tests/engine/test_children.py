@@ -1,0 +1,346 @@
+"""What scripts and commands can do wrong: the node fails with a sentence, nothing of theirs is left, and the worker lives."""
+
+import gc
+import json
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from brokoli_site.common.errors import NodeCancelled, NodeError, NodeTimeout, TransientNodeError
+from pipelines.nodes.base import Stop
+from pipelines.processes import running
+from tests.contracts.case import Given
+from tests.contracts.workshop import Outcome, Workshop
+from tests.programs import wait_for
+
+MIB = 1024**2
+IDS = "SELECT i AS id FROM range(3) t(i)"
+# A grandchild that left its parent, its group and its session, and that heeds no signal it can do without. It says its process id.
+DAEMON = """
+import os, signal, subprocess, sys, time
+def daemon():
+    ready, done = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            os.write(done, str(os.getpid()).encode())
+            os.close(done)
+            while True:
+                time.sleep(60)
+        os._exit(0)
+    os.wait()
+    return int(os.read(ready, 20))
+"""
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, settings: object) -> Iterator[Workshop]:
+    settings.DISABLED_NODE_TYPES = ()  # type: ignore[attr-defined]
+    made = Workshop(tmp_path)
+    made.run("code", Given({"script": "output_data = [{'warm': 1}]"}))  # the fork server starts
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(workshop: Workshop) -> Iterator[None]:
+    """Of any test: no process but the fork server, and no descriptor of this process."""
+    descriptors = open_descriptors()
+    yield
+    wait_for(lambda: not ours(), 2, "all processes to be gone")
+    gc.collect()
+    assert open_descriptors() <= descriptors
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def ours() -> list[psutil.Process]:
+    """The living descendants of this process but the fork server itself."""
+    return [child for server in psutil.Process().children() for child in server.children(recursive=True) if lives(child)]
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def fail(workshop: Workshop, script: str, *, stop: Stop | None = None, **config: object) -> NodeError:
+    with pytest.raises(NodeError) as caught:
+        workshop.run("code", Given({"script": script, **config}, [IDS]), stop=stop)
+    return caught.value
+
+
+def ask(workshop: Workshop, script: str, **config: object) -> Outcome:
+    return workshop.run("code", Given({"script": script, **config}, [IDS]))
+
+
+def test_a_loop_for_ever_runs_out_of_time(workshop: Workshop) -> None:
+    error = fail(workshop, "while True: pass", stop=Stop(timeout_seconds=0.3))
+    assert isinstance(error, NodeTimeout)
+
+
+def test_a_loop_for_ever_runs_out_of_processor_time(workshop: Workshop) -> None:
+    error = fail(workshop, "while True: pass", max_cpu_seconds=1)
+    assert error.message == "The script computed for longer than 1 seconds (max_cpu_seconds)."
+
+
+def test_so_does_one_that_ignores_the_signal(workshop: Workshop) -> None:
+    error = fail(workshop, "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", max_cpu_seconds=1)
+    assert "max_cpu_seconds" in error.message
+
+
+def test_what_ignores_term_is_killed_after_the_grace(workshop: Workshop) -> None:
+    script = f"{DAEMON}\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ndaemon()\nprint('ready')\nwhile True: time.sleep(60)"
+    stop = Stop()
+    with workshop.running("code", Given({"script": script}), stop) as at_work:
+        wait_for(lambda: "ready" in at_work.log.text, what="the script to be ready")
+        assert len(ours()) == 3  # the supervisor, the script and its daemon
+        started = time.monotonic()
+        stop.stop(NodeCancelled("The run was cancelled."))
+        at_work.thread.join(10)
+        took = time.monotonic() - started
+    assert [type(error) for error in at_work.errors] == [NodeCancelled]
+    assert running.GRACE_SECONDS <= took < 4.5
+    assert not ours()
+
+
+def test_what_heeds_term_may_tidy_up(workshop: Workshop) -> None:
+    script = """
+import signal, sys, time
+def tidy(number, frame):
+    print("tidy")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, tidy)
+print("ready")
+while True: time.sleep(60)"""
+    stop = Stop()
+    with workshop.running("code", Given({"script": script}), stop) as at_work:
+        wait_for(lambda: "ready" in at_work.log.text, what="the script to be ready")
+        stop.stop(NodeCancelled("The run was cancelled."))
+    assert "tidy" in at_work.log.text
+
+
+def test_what_a_script_leaves_running_is_ended_with_it(workshop: Workshop) -> None:
+    outcome = ask(workshop, f"{DAEMON}\noutput_data = [{{'pid': daemon()}}]")
+    assert not psutil.pid_exists(outcome.rows[0][0])
+    assert "left 1 processes running" in outcome.log.text
+
+
+def test_a_child_that_holds_the_streams_open_is_no_hang(workshop: Workshop) -> None:
+    started = time.monotonic()
+    outcome = workshop.run("bash", Given({"command": "sleep 60 & echo started"}))
+    assert outcome.rows == [(0, "started")]
+    assert time.monotonic() - started < 5
+
+
+def test_a_fork_bomb_is_ended(workshop: Workshop) -> None:
+    error = fail(workshop, "import os, time\nwhile True:\n    os.fork()\n    time.sleep(0.002)")
+    assert error.message == f"The script had more than {running.MOST_PROCESSES} processes at the same time."
+
+
+def test_memory_without_end(workshop: Workshop) -> None:
+    error = fail(workshop, "x = []\nwhile True:\n    x.append(bytearray(1_000_000))", max_memory_mb=128)
+    assert error.message == "Line 3 of the script: MemoryError: the script needs more than its 128 MB of memory (max_memory_mb)"
+
+
+def test_memory_of_many_processes_counts_together(workshop: Workshop) -> None:
+    script = """
+import os, time
+for _ in range(4):
+    if os.fork() == 0:
+        kept = bytearray(os.urandom(1)) * 60_000_000
+        time.sleep(60)
+        os._exit(0)
+time.sleep(60)"""
+    error = fail(workshop, script, max_memory_mb=128)
+    assert error.message == "The script and what it started used more than 128 MB of memory (max_memory_mb)."
+
+
+def test_forks_that_share_their_memory_are_not_taken_for_more(workshop: Workshop) -> None:
+    script = """
+import os, time
+kept = bytearray(60_000_000)
+children = [os.fork() for _ in range(1)]
+if 0 in children:
+    time.sleep(1.2)
+    os._exit(0)
+for child in children: os.waitpid(child, 0)
+output_data = [{"ok": 1}]"""
+    assert ask(workshop, script, max_memory_mb=100).rows == [(1,)]
+
+
+def print_much(workshop: Workshop, megabytes: int) -> None:
+    before = psutil.Process().memory_info().rss
+    outcome = ask(workshop, f"line = 'x' * 99\nfor _ in range({megabytes} * 10_000): print(line)\noutput_data = table")
+    assert psutil.Process().memory_info().rss - before < 64 * MIB
+    assert outcome.log.text.count("x" * 99) == 9_000
+    assert f"{megabytes * 10_000 - 9_000:,} more lines were printed and not kept" in outcome.log.text
+
+
+def test_much_that_is_printed_is_counted_and_not_kept(workshop: Workshop) -> None:
+    print_much(workshop, 20)
+
+
+@pytest.mark.slow
+def test_a_gigabyte_that_is_printed_is_counted_and_not_kept(workshop: Workshop) -> None:
+    print_much(workshop, 1000)
+
+
+def test_a_line_without_end_is_cut(workshop: Workshop) -> None:
+    outcome = ask(workshop, "import sys\nfor _ in range(50): sys.stdout.write('y' * 1_000_000)\noutput_data = table")
+    (line,) = [line for _, line in outcome.log.lines if line.startswith("y")]
+    assert len(line) < 9_000
+    assert "49991808 more bytes" in line
+
+
+def test_streams_that_are_closed_are_no_hang(workshop: Workshop) -> None:
+    outcome = ask(workshop, "import os, sys, time\nos.close(1); os.close(2)\nsys.stdout.close()\noutput_data = table.slice(1)")
+    assert outcome.rows == [(1,), (2,)]
+
+
+def test_inputs_cannot_be_changed(workshop: Workshop) -> None:
+    """Neither what a script does to its data, nor what it writes to every file that it was given, reaches the artifact."""
+    artifact = workshop.store.path(workshop.table(IDS).artifact)
+    before = artifact.read_bytes()
+    script = """
+import os
+rows[0]["id"] = 99
+for name in os.listdir("/proc/self/fd"):
+    if int(name) > 2:
+        try: open(f"/proc/self/fd/{name}", "wb").write(b"gone")
+        except OSError: pass
+for folder, _, names in os.walk(".."):
+    for name in names: open(os.path.join(folder, name), "wb").write(b"gone")
+output_data = rows"""
+    assert ask(workshop, script).rows[0] == (99,)
+    assert artifact.read_bytes() == before
+
+
+def test_something_else_in_the_place_of_the_output(workshop: Workshop) -> None:
+    error = fail(workshop, "import os, json\nopen('../output.arrow', 'w').write('x')\njson.dump({}, open('../result.json', 'w'))\nos._exit(0)")
+    assert "cannot be read" in error.message
+
+
+def test_a_supervisor_that_its_script_kills(workshop: Workshop) -> None:
+    error = fail(workshop, f"{DAEMON}\ndaemon()\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)")
+    assert isinstance(error, TransientNodeError)
+    assert "watched over the job was killed" in error.message
+
+
+def test_a_supervisor_that_its_script_stops(workshop: Workshop) -> None:
+    stop = Stop()
+    script = f"{DAEMON}\ndaemon()\nprint('ready')\nos.kill(os.getppid(), signal.SIGSTOP)\ntime.sleep(60)"
+    with workshop.running("code", Given({"script": script}), stop) as at_work:
+        wait_for(lambda: "ready" in at_work.log.text, what="the script to be ready")
+        started = time.monotonic()
+        stop.stop(NodeCancelled("The run was cancelled."))
+        at_work.thread.join(10)
+        wait_for(lambda: not ours(), 2, "all processes to be gone")
+        assert time.monotonic() - started < 6
+    assert [type(error) for error in at_work.errors] == [NodeCancelled]
+
+
+def test_a_fork_server_that_was_killed_is_started_again(workshop: Workshop) -> None:
+    (server,) = psutil.Process().children()
+    server.kill()
+    wait_for(lambda: server.status() == psutil.STATUS_ZOMBIE, what="the server to die")
+    assert ask(workshop, "output_data = table").rows == [(0,), (1,), (2,)]
+
+
+def test_a_silent_worker_is_taken_for_dead(workshop: Workshop, settings: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is stopped cannot tell anybody; its jobs end before its lease does."""
+    settings.LEASE_SECONDS = 2  # type: ignore[attr-defined]
+    monkeypatch.setattr(running, "_BEATS_PER_SILENCE", 0.01)
+    started = time.monotonic()
+    error = fail(workshop, f"{DAEMON}\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ndaemon()\nwhile True: time.sleep(60)")
+    assert "watched over the job" in error.message
+    assert 1 < time.monotonic() - started < 2
+
+
+def test_many_at_the_same_time(workshop: Workshop) -> None:
+    results: list[object] = []
+
+    def one(number: int) -> None:
+        outcome = workshop.run("code", Given({"script": f"print({number})\noutput_data = [{{'n': {number}}}]"}))
+        results.append((outcome.result.row_count, outcome.log.text))
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(results) == sorted((1, f"info: {number}") for number in range(12))  # type: ignore[type-var]
+
+
+def test_a_child_has_nothing_of_its_worker(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Environment, descriptors, session, rights, limits, folder, modules."""
+    monkeypatch.setenv("BROKOLI_SECRET_KEY", "canary-in-the-environment")
+    monkeypatch.setenv("PYTHONPATH", "/canary-on-the-path")
+    for server in running._servers.values():
+        server.close()  # the next one is started with the canary in the worker's environment
+    script = """
+import json, os, resource, sys
+def read(path):
+    with open(path) as file: return file.read()
+found = {
+    "environment": dict(os.environ) | dict(item.split("=", 1) for item in read("/proc/self/environ").split("\\0") if item),
+    "parents": read(f"/proc/{os.getppid()}/environ"),
+    "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")),
+    "session": os.getsid(0) == os.getpid() == os.getpgrp(),
+    "status": dict(line.split(":\\t", 1) for line in read("/proc/self/status").splitlines() if ":\\t" in line),
+    "limits": {name: resource.getrlimit(getattr(resource, name)) for name in ("RLIMIT_CORE", "RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE")},
+    "folder": [os.getcwd(), os.environ["HOME"], os.environ["TMPDIR"], oct(os.stat(".").st_mode & 0o777)],
+    "files": os.listdir("."),
+    "stdin": os.readlink("/proc/self/fd/0"),
+    "modules": [name for name in sys.modules if name.partition(".")[0] in ("django", "duckdb", "pipelines", "brokoli_site", "runs")],
+    "path": sys.path,
+    "umask": oct(os.umask(0)),
+    "oom": read("/proc/self/oom_score_adj").strip(),
+}
+output_data = [{"found": json.dumps(found)}]"""
+    outcome = ask(workshop, script, max_memory_mb=512, max_cpu_seconds=30)
+    found = json.loads(outcome.rows[0][0])
+    assert set(found["environment"]) == {*running.ENVIRONMENT, "HOME", "TMPDIR"}
+    assert "canary" not in json.dumps(found)
+    assert found["descriptors"] == [0, 1, 2]
+    assert found["session"] is True
+    assert found["status"]["NoNewPrivs"] == "1"
+    assert found["limits"]["RLIMIT_CORE"] == [0, 0]
+    assert found["limits"]["RLIMIT_CPU"] == [30, 31]
+    assert 512 * MIB < found["limits"]["RLIMIT_AS"][1] < 4096 * MIB
+    assert found["limits"]["RLIMIT_FSIZE"][1] != resource.RLIM_INFINITY
+    cwd, home, temporary, mode = found["folder"]
+    assert cwd == home == temporary
+    assert (mode, found["files"], found["stdin"], found["umask"]) == ("0o700", [], "/dev/null", "0o77")
+    assert found["modules"] == []
+    assert str(running.ROOT) not in found["path"]
+    assert found["oom"] == "500"
+
+
+def test_an_interpreter_of_the_operator(workshop: Workshop, settings: object, tmp_path: Path) -> None:
+    """A link to our own interpreter knows its packages as little as any other; without pyarrow the node says so."""
+    other = tmp_path / "python"
+    other.symlink_to(psutil.Process().exe())
+    settings.PYTHON_PATHS = (other,)  # type: ignore[attr-defined]
+    error = fail(workshop, "output_data = table", python_path=str(other))
+    assert "has no pyarrow" in error.message
+    assert "not allowed" in fail(workshop, "output_data = table", python_path="/usr/bin/python3").message
+
+
+def test_signal_names_are_those_of_the_system() -> None:
+    ended = running.Ended(None, signal.SIGABRT, "", 0, 0.0)
+    complaint = ended.complaint("script", running.ProcessLimits(100))
+    assert complaint is not None
+    assert complaint.message == "The process of the script was ended by signal SIGABRT."
