@@ -20,6 +20,7 @@ from runs.models import NodeRun, Run
 from runs.states import ACTIVE, RunStatus, Trigger
 
 MAX_PRIORITY = 100
+_TRIES = 5
 
 
 def run(
@@ -93,17 +94,24 @@ def resume(run_id: UUID, *, from_node: str = "", version: Literal["same", "lates
         resumed_from=failed,
         resume_from_node=from_node,
     )
-    try:
-        with transaction.atomic():
-            # A purge waits for this lock, or was first: then there is nothing left to go on from.
-            if not Run.objects.select_for_update(no_key=True).filter(id=failed.id).exists():
-                raise NotFound("No such run.")
-            return _accept(pinned, resumed)
-    except IntegrityError as error:
-        # The partial unique index `run_one_active_resume` decides between two resumes at the same moment.
-        if not Run.objects.active().filter(resumed_from=failed).exists():
-            raise
-        raise Conflict("The run is already being resumed; wait for that run to end.") from error
+    return _go_on(failed, resumed)
+
+
+def _go_on(failed: Run, resumed: Run) -> Run:
+    for tries in range(1, _TRIES + 1):
+        try:
+            with transaction.atomic():
+                # A purge waits for this lock, or was first: then there is nothing left to go on from.
+                if not Run.objects.select_for_update(no_key=True).filter(id=failed.id).exists():
+                    raise NotFound("No such run.")
+                return _accept(resumed.version, resumed)
+        except IntegrityError as error:
+            # The partial unique index `run_one_active_resume` decides between two resumes at the same moment.
+            if Run.objects.active().filter(resumed_from=failed).exists():
+                raise Conflict("The run is already being resumed; wait for that run to end.") from error
+            if tries == _TRIES:  # else: the one that was in the way has ended since
+                raise
+    raise AssertionError("unreachable")
 
 
 def check_priority(priority: int) -> None:
