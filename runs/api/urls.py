@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from runs.api import actions, backfills, dependencies, dry_runs, logs, outputs, pools, views
+from runs.api import actions, backfills, dependencies, dry_runs, logs, notifications, outputs, pools, views
 
 urlpatterns = [
     path("pipelines/dry-run", dry_runs.DraftDryRunView.as_view(), name="draft-dry-run"),
@@ -23,6 +23,7 @@ urlpatterns = [
     path("runs/<str:run_id>/resume", actions.RunResumeView.as_view(), name="run-resume"),
     path("runs/<str:run_id>/logs", logs.RunLogsView.as_view(), name="run-logs"),
     path("runs/<str:run_id>/logs/export", logs.RunLogsExportView.as_view(), name="run-logs-export"),
+    path("runs/<str:run_id>/notifications", notifications.RunNotificationsView.as_view(), name="run-notifications"),
     path("runs/<str:run_id>/nodes/<str:node_id>/preview", outputs.NodePreviewView.as_view(), name="run-node-preview"),
     path("runs/<str:run_id>/nodes/<str:node_id>/output", outputs.NodeOutputView.as_view(), name="run-node-output"),
     path("runs/<str:run_id>/nodes/<str:node_id>/profile", outputs.NodeProfileView.as_view(), name="run-node-profile"),

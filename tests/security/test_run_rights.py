@@ -33,6 +33,7 @@ CALLS = [
     ("DELETE", "/api/pools/warehouse", "pipelines.edit"),
     ("GET", "/api/runs/{run}/logs", "runs.view"),
     ("GET", "/api/runs/{run}/logs/export", "runs.view"),
+    ("GET", "/api/runs/{run}/notifications", "runs.view"),
     ("GET", "/api/runs/{run}/nodes/first/preview", "runs.view"),
     ("GET", "/api/runs/{run}/nodes/first/output", "runs.view"),
     ("GET", "/api/runs/{run}/nodes/first/profile", "runs.view"),
