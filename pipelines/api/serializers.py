@@ -6,10 +6,12 @@ A pipeline document itself is checked by `pipelines.validation`, which names eve
 from typing import Any, get_args
 
 from django.core.validators import RegexValidator
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from brokoli_site.common.api import StrictCharField, StrictIntegerField, StrictSerializer
 from brokoli_site.common.pagination import CursorQuery
+from pipelines import parameters
 from pipelines.dependencies import LONGEST_REFERENCE, MODES, STATES
 from pipelines.schedules import MissedRuns, Overlap
 from pipelines.spec import LONGEST_NAME
@@ -85,6 +87,24 @@ class DependencyRuleSerializer(serializers.Serializer[Any]):
     )
 
 
+_DECLARATION = {
+    "type": "object",
+    "properties": {
+        "type": {"oneOf": [{"type": "string", "enum": list(parameters.TYPES)}, {"type": "object"}]},
+        "required": {"type": "boolean"},
+        "choices": {"type": "array", "items": {}},
+        "description": {"type": "string"},
+    },
+}
+
+
+@extend_schema_field(
+    {"oneOf": [{"type": "object", "additionalProperties": _DECLARATION}, {"type": "array", "items": _DECLARATION}, {"type": "null"}]}
+)
+class ParametersField(serializers.JSONField):
+    """Declarations by name, or a list of them."""
+
+
 class PipelineDocumentSerializer(serializers.Serializer[Any]):
     """A pipeline as clients write it. Other keys are kept and given back."""
 
@@ -98,6 +118,9 @@ class PipelineDocumentSerializer(serializers.Serializer[Any]):
     schedule_timezone = serializers.CharField(required=False, allow_blank=True, default="UTC", help_text="IANA time zone.")
     tags = serializers.ListField(child=serializers.CharField(max_length=100), required=False)
     params = serializers.DictField(required=False, help_text="Default value of each parameter.")
+    parameters = ParametersField(
+        required=False, help_text="What a run may be given: `{type, required, default, choices, description}` by name. Others are refused then."
+    )
     timeout = serializers.FloatField(required=False, allow_null=True, help_text="Seconds that a run may take from its first start.")
     max_active_runs = serializers.IntegerField(required=False, allow_null=True, help_text="Runs that may execute at the same time.")
     hooks = serializers.DictField(
