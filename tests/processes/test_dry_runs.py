@@ -121,11 +121,12 @@ def test_a_process_for_dry_runs_that_was_killed_is_started_again(pool: DryRunPro
 
 
 def test_children_end_with_the_process_that_they_were_born_in(pool: DryRunProcesses) -> None:
-    background = Background(pool, STUCK, 30)
+    background = Background(pool, STUCK, 60)
     child = executing(pool)
     pool.close()
     background.join(10)
-    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, what="the child to end")
+    # Long before its own timer would end it.
+    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, seconds=10, what="the child to end")
 
 
 def test_memory_is_bounded(shared_pool: DryRunProcesses) -> None:
