@@ -134,6 +134,15 @@ def test_a_node_that_fails_hides_only_what_is_below_it(api: Client, data: Path) 
     assert all(found["rows"] == [] for found in nodes.values() if found["status"] != "success")
 
 
+def test_scripts_are_not_executed(api: Client, data: Path) -> None:
+    script = node("script", "code", script=f"open({str(data / 'new.txt')!r}, 'w')")
+    nodes = answer(api, draft(ORDERS, script, node("below", "sql", query="SELECT * FROM script"), edges="orders>script script>below"))
+    assert [nodes[name]["status"] for name in ("orders", "script", "below")] == ["success", "skipped", "skipped"]
+    assert nodes["script"]["error"] == "A dry run does not execute nodes of type 'code': what they do cannot be undone."
+    assert nodes["below"]["error"] == "Node 'Script', which it needs, was not executed."
+    assert not (data / "new.txt").exists()
+
+
 def test_a_sink_says_what_it_would_write(api: Client, data: Path) -> None:
     (data / "there.csv").write_text("id,old\n1,2\n")
     nodes = answer(
