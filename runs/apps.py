@@ -1,10 +1,14 @@
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import AppConfig
 
 from brokoli_site.common.errors import Conflict
-from pipelines.guards import deletion_guards
+from pipelines.guards import deletion_guards, save_listeners
+from pipelines.spec import PipelineSpec
+
+if TYPE_CHECKING:  # models come after apps
+    from pipelines.models import Pipeline
 
 
 class RunsConfig(AppConfig):
@@ -12,6 +16,12 @@ class RunsConfig(AppConfig):
 
     def ready(self) -> None:
         deletion_guards.append(self.refuse_while_active)
+        save_listeners.append(self.keep_schedule_in_step)
+
+    def keep_schedule_in_step(self, pipeline: "Pipeline", spec: PipelineSpec) -> None:
+        """What the clock makes of the pipeline follows its definition."""
+        states: Any = self.get_model("ScheduleState")
+        states.objects.keep_in_step(pipeline, spec)
 
     def refuse_while_active(self, pipeline_id: uuid.UUID) -> None:
         """Errors: `Conflict` while runs of the pipeline wait or execute."""

@@ -2,7 +2,7 @@
 
 from django.conf import settings
 
-from runs import delivery, idempotency, retention, upstream_ends
+from runs import delivery, idempotency, retention, scheduler, sla, upstream_ends
 from runs.artifacts import ArtifactStore
 from runs.delivery import Postman
 from runs.ticker import Chore
@@ -20,6 +20,9 @@ def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
         Chore("purge old runs", _PURGE_EVERY, lambda: _purge(store)),
         Chore("send notifications", 1.0, postman.look, on_end=True),
         Chore("forget notifications", _DAY, delivery.forget),
+        Chore("make due runs", 1.0, scheduler.look),
+        Chore("catch up with saves", 60.0, scheduler.catch_up_with_saves),
+        Chore("look at deadlines", 1.0, sla.look),
         Chore("settle upstream ends", 1.0, upstream_ends.settle, on_end=True),
         Chore("forget idempotency keys", _HOUR, idempotency.forget),
     )

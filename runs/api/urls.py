@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from runs.api import actions, backfills, dependencies, dry_runs, logs, notifications, outputs, pools, views
+from runs.api import actions, backfills, dependencies, dry_runs, logs, notifications, outputs, pools, sla, views
 
 urlpatterns = [
     path("pipelines/dry-run", dry_runs.DraftDryRunView.as_view(), name="draft-dry-run"),
@@ -17,6 +17,7 @@ urlpatterns = [
     path("pipelines/<str:pipeline_id>/dependents", dependencies.PipelineDependentsView.as_view(), name="pipeline-dependents"),
     path("pools", pools.PoolsView.as_view(), name="pools"),
     path("pools/<path:name>", pools.PoolView.as_view(), name="pool"),
+    path("pipelines/<str:pipeline_id>/sla-misses", sla.PipelineSlaMissesView.as_view(), name="pipeline-sla-misses"),
     path("runs", views.RunsView.as_view(), name="runs"),
     path("runs/<str:run_id>", views.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/cancel", actions.RunCancelView.as_view(), name="run-cancel"),

@@ -451,8 +451,8 @@ def test_costs_do_not_grow(api: Client, django_assert_num_queries: DjangoAssertN
     for method, address, body, queries in (
         ("POST", "/api/pipelines", document(pipeline_id="explicit"), 5),
         ("POST", "/api/pipelines", document(name="P1"), 6),
-        ("PUT", url, document(), 6),
-        ("PATCH", url, {"enabled": False}, 6),
+        ("PUT", url, document(), 7),
+        ("PATCH", url, {"enabled": False}, 7),
     ):
         with CaptureQueriesContext(connection) as captured:
             assert send(api, method, address, body).status_code in (200, 201)

@@ -21,6 +21,7 @@ CALLS = [
     ("GET", "/api/pipelines/{pipeline}/runs", "runs.view"),
     ("GET", "/api/pipelines/{pipeline}/deps", "pipelines.view"),
     ("GET", "/api/pipelines/{pipeline}/dependents", "pipelines.view"),
+    ("GET", "/api/pipelines/{pipeline}/sla-misses", "pipelines.view"),
     ("GET", "/api/runs", "runs.view"),
     ("GET", "/api/runs/{run}", "runs.view"),
     ("POST", "/api/runs/{run}/cancel", "runs.cancel"),
