@@ -24,12 +24,14 @@ from pipelines.processes.protocol import BEAT, COMMAND, JOB, SCRIPT, STOP
 ROOT = Path(__file__).resolve().parents[2]
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 # All that a job finds in its environment, besides its folder and what its config says. Arrow takes its memory from the system,
-# so that the limits on it count; numeric libraries start no thread for each processor of the machine.
+# so that the limits on it count, and starts no thread, for only a process with one can be forked at any moment; numeric
+# libraries start no thread for each processor of the machine.
 ENVIRONMENT: Mapping[str, str] = {
     "PATH": _PATH,
     "LANG": "C.UTF-8",
     "TZ": "UTC",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
@@ -123,8 +125,15 @@ class Ended:
         if self.signal == signal.SIGKILL:
             return TransientNodeError(f"The process of the {what} was killed from outside; the machine may have run out of memory.")
         if self.signal is not None:
-            return NodeError(f"The process of the {what} was ended by signal {signal.Signals(self.signal).name}.")
+            return NodeError(f"The process of the {what} was ended by signal {_name_of(self.signal)}.")
         return None
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return str(number)
 
 
 def run(job: Job, stop: Stop, log: NodeLogger, on_line: Callable[[str, str], None]) -> Ended:
@@ -260,10 +269,9 @@ class _Conversation:
     def _listen(self) -> None:
         try:
             message = self._control.recv(4096)
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionResetError):
+            # Reset: it ended with a beat of ours unread. That is told once; what it had said before is still to be read, then its end.
             return
-        except ConnectionError:
-            message = b""
         if message:
             self._report = json.loads(message)
         else:

@@ -63,7 +63,7 @@ def to_table(output: object, known: pa.Schema | None) -> tuple[pa.Table, list[st
         names = list(dict.fromkeys(key for row in output for key in row))
         return _of_rows(names, output, known)
     if hasattr(output, "to_dict") and hasattr(output, "columns"):
-        return _of_frame(output)
+        return _of_frame(output, known)
     if hasattr(output, "__arrow_c_stream__"):
         return _stored(pa.table(output)), []
     raise BadOutput(f"output_data is of type {type(output).__name__}. {EXPECTED}")
@@ -155,8 +155,8 @@ def _as_known(values: list[Any], known: pa.DataType) -> pa.Array | None:
         return array if exact else None
     if pa.types.is_date(known) and any(isinstance(value, dt.datetime) for value in values):
         return None  # their times of day would be lost
-    if pa.types.is_integer(known) and any(isinstance(value, bool) for value in values):
-        return None
+    if pa.types.is_integer(known) and any(isinstance(value, bool | float) for value in values):
+        return None  # `2.0` would fit; whether a column is whole must not depend on the day's values
     return array
 
 
@@ -172,22 +172,40 @@ def _as_text(value: Any) -> str | None:
     return str(value)
 
 
-def _of_frame(frame: Any) -> tuple[pa.Table, list[str]]:
+def _of_frame(frame: Any, known: pa.Schema | None) -> tuple[pa.Table, list[str]]:
     """A pandas data frame. An index that has a name is data (`groupby` makes such); one that only counts is not."""
     if any(name is not None for name in getattr(frame.index, "names", ())):
         frame = frame.reset_index()
     names = [str(name) for name in frame.columns]
     _check_names(names)
+    kinds = {} if known is None else {field.name: field.type for field in known}
     warnings: list[str] = []
     arrays = []
     for position, name in enumerate(names):
         series = frame.iloc[:, position]
+        if name in kinds and (kept := _series_as_known(series, kinds[name])) is not None:
+            arrays.append(kept)
+            continue
         try:
             arrays.append(pa.Array.from_pandas(series))
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
             values = [None if isinstance(value, float) and math.isnan(value) else value for value in series.tolist()]
             arrays.append(_array(name, values, None, warnings))
     return _stored(pa.table(arrays, names=names)), warnings
+
+
+def _series_as_known(series: Any, known: pa.DataType) -> pa.Array | None:
+    """What pandas keeps otherwise than the input had it: whole numbers with gaps become floats, decimals and dates objects."""
+    gaps = pa.types.is_integer(known) and series.dtype.kind == "f" and bool(series.isna().any())
+    exact = series.dtype == object and (
+        pa.types.is_decimal(known) or (pa.types.is_date(known) and not any(isinstance(v, dt.datetime) for v in series))
+    )
+    if not (gaps or exact):
+        return None
+    try:
+        return pa.Array.from_pandas(series, type=known)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return None
 
 
 def _check_names(names: Sequence[str]) -> None:

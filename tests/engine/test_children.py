@@ -3,7 +3,9 @@
 import gc
 import json
 import resource
+import selectors
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -252,6 +254,12 @@ def test_a_supervisor_that_its_script_stops(workshop: Workshop) -> None:
     assert [type(error) for error in at_work.errors] == [NodeCancelled]
 
 
+def test_the_fork_server_has_one_thread(workshop: Workshop) -> None:
+    """A lock that another thread holds at the moment of a fork is never released in the child."""
+    (server,) = psutil.Process().children()
+    assert server.num_threads() == 1
+
+
 def test_a_fork_server_that_was_killed_is_started_again(workshop: Workshop) -> None:
     (server,) = psutil.Process().children()
     server.kill()
@@ -267,6 +275,25 @@ def test_a_silent_worker_is_taken_for_dead(workshop: Workshop, settings: object,
     error = fail(workshop, f"{DAEMON}\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ndaemon()\nwhile True: time.sleep(60)")
     assert "watched over the job" in error.message
     assert 1 < time.monotonic() - started < 2
+
+
+def test_a_beat_that_nobody_reads_any_more_hides_no_report(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that is closed with something unread resets the connection; what it had sent before is still to be read."""
+    monkeypatch.setattr(running._Conversation, "_send", lambda self, message: None)
+    job = running.Job("script", tmp_path, tmp_path, running.ProcessLimits(100), {})
+    conversation = running._Conversation(job, Stop(), lambda stream, line: None)
+    conversation._control, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    conversation._control.settimeout(0)
+    conversation._selector.register(conversation._control, selectors.EVENT_READ)
+    supervisor.send(json.dumps({"status": 0, "signal": None, "limit": "", "left_behind": 0, "cpu_seconds": 0.1}).encode())
+    conversation._control.send(b".")
+    supervisor.close()
+
+    ended = conversation.until_the_end()
+
+    assert ended is not None
+    assert ended.status == 0
+    conversation.__exit__()
 
 
 def test_many_at_the_same_time(workshop: Workshop) -> None:
@@ -339,8 +366,8 @@ def test_an_interpreter_of_the_operator(workshop: Workshop, settings: object, tm
     assert "not allowed" in fail(workshop, "output_data = table", python_path="/usr/bin/python3").message
 
 
-def test_signal_names_are_those_of_the_system() -> None:
-    ended = running.Ended(None, signal.SIGABRT, "", 0, 0.0)
-    complaint = ended.complaint("script", running.ProcessLimits(100))
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGABRT, "SIGABRT"), (signal.SIGRTMIN + 3, str(signal.SIGRTMIN + 3))])
+def test_the_signal_that_ended_it_is_named(number: int, name: str) -> None:
+    complaint = running.Ended(None, number, "", 0, 0.0).complaint("script", running.ProcessLimits(100))
     assert complaint is not None
-    assert complaint.message == "The process of the script was ended by signal SIGABRT."
+    assert complaint.message == f"The process of the script was ended by signal {name}."

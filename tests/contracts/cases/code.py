@@ -111,6 +111,12 @@ CASES = Cases(
             {"script": "def f():\n    return [dict(r) for r in rows]\noutput_data = f()", "language": "Python"}, [ORDERS], name="rows in a function"
         ),
         Valid({"script": "rows = [{'id': 1}]\noutput_data = rows"}, [ORDERS], rows=[(1,)], name="a name of its own"),
+        Valid(
+            {"script": "output_data = [{'id': row['id'] * 1.0} for row in rows]"},
+            [ORDERS],
+            types=["DOUBLE"],
+            name="numbers that became floats stay so",
+        ),
         Valid({"script": SAME}, columns=["_empty"], rows=[], name="neither columns nor rows"),
     ],
     invalid=[
