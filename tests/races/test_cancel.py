@@ -146,7 +146,7 @@ def attempts_of(run: Run) -> list[str]:
     return list(NodeRun.objects.filter(run=run).order_by("attempt").values_list("status", flat=True))
 
 
-def test_a_cancel_before_the_next_attempt_is_written(resources: MakeResources) -> None:  # noqa: F811
+def test_a_cancel_before_the_next_attempt_is_written(monkeypatch: pytest.MonkeyPatch, resources: MakeResources) -> None:  # noqa: F811
     """The node fails when the cancel is committed already, and nobody has told the executor of it: no attempt follows."""
     run = failing_run()
     lease = claim_one(register_worker())
@@ -156,13 +156,12 @@ def test_a_cancel_before_the_next_attempt_is_written(resources: MakeResources) -
         connection.close()
         raise TransientNodeError("no luck")
 
-    started = time.monotonic()
+    monkeypatch.setattr(transitions, "retry_node", lambda *arguments: pytest.fail("an attempt follows"))
     outcome = Execution(lease, resources(cancel_and_fail), Control()).run()
     queue.finish(lease, outcome.status, outcome.reason)
 
     run.refresh_from_db()
     assert (outcome.status, run.status, attempts_of(run), ends_of(run)) == (RunStatus.CANCELLED, "cancelled", ["failed"], 1)
-    assert time.monotonic() - started < 5
 
 
 def test_a_cancel_while_the_next_attempt_is_written(monkeypatch: pytest.MonkeyPatch, resources: MakeResources) -> None:  # noqa: F811
