@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from brokoli_site.common import durable
 from brokoli_site.common.errors import NodeError
 from pipelines.expressions import literal, quote
-from pipelines.nodes import appending, formats
+from pipelines.nodes import append_ledger, appending, formats
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Schema, Stop, WouldWrite, Written
 from pipelines.nodes.files import exact_pattern
 from pipelines.nodes.unpacking import pack
@@ -163,12 +163,18 @@ def _copy(context: NodeContext, writing: Writing, columns: Sequence[Column], sou
 def _append(context: NodeContext, writing: Writing, columns: Sequence[Column], target: Path) -> int:
     """Add the input's rows to the file. Readers see it before or after, never between; appends to one folder take turns.
 
-    The new rows are written first; the turn is taken only to put old and new together in a draft and rename it.
+    The new rows are written first; the turn is taken only to put old and new together in a draft and rename it. Rows that an
+    earlier attempt added (its worker died before it could say so) are not added again.
     """
+    mark = append_ledger.mark(context.run.run_id, context.node.id)
     source = quote(context.inputs[0].view)
     with _draft(target) as rows, _draft(target) as draft:
         count = _copy(context, writing, columns, source, rows, header=False)
         with _turn(target.parent, context.stop):
+            there = append_ledger.find(target, mark)
+            if there is not None:
+                context.log.info(f"An earlier attempt has appended these rows ({there}) already.")
+                return there
             if not target.exists() or target.stat().st_size == 0:
                 _copy(context, writing, columns, source, draft, header=context.config.header)
             elif writing.kind == "parquet":
@@ -178,6 +184,7 @@ def _append(context: NodeContext, writing: Writing, columns: Sequence[Column], t
             else:
                 appending.check_text(context, writing, target, columns)
                 appending.join_text(writing, target, rows, draft, context.stop)
+            append_ledger.copy(target, draft, mark, count)
             _put(draft, target, context.stop)
     return count
 

@@ -100,8 +100,8 @@ class _Battle:
         while not (self._clients.done and self._open() <= self._plan.workers):
             self._crew.look_after()
             if time.monotonic() >= next_strike:
-                next_strike = max(next_strike + _STRIKE_SECONDS, time.monotonic())
                 self._crew.strike()
+                next_strike = time.monotonic() + max(_STRIKE_SECONDS, self._crew.start_seconds)
             self._restart_database()
             self._look()
             if time.monotonic() > self._began + self._plan.seconds:

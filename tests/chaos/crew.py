@@ -35,8 +35,10 @@ class Crew:
         self._lease_seconds = lease_seconds
         self._chance = chance
         self._ordered = 0  # workers that were asked for
+        self._begun = 0  # of them, those that were started, in their order
         self._lost = 0  # of them, those that ended
-        self._alive: list[int] = []
+        self._alive: dict[int, tuple[Path, float]] = {}  # its log, and when it was started
+        self._starts = [0.0]  # seconds that workers took to come up, the latest last
         self._frozen: dict[int, float] = {}  # until when, by the monotonic clock
         self._lock = threading.Lock()
         with (logs / "nursery.log").open("wb") as log:
@@ -59,11 +61,18 @@ class Crew:
         with self._lock:
             missing = self._size - (self._ordered - self._lost)
             thawed = [pid for pid, until in self._frozen.items() if time.monotonic() >= until]
+            self._note_starts()
         for pid in thawed:
             self._thaw(pid)
         for _ in range(missing):
             self._ordered += 1
             self._say(f"start {self._logs / f'worker-{self._ordered}.log'}")
+
+    @property
+    def start_seconds(self) -> float:
+        """How long a worker takes to come up on this machine, busy as it is: who strikes faster than that meets nobody at work."""
+        latest = self._starts[-10:]
+        return sum(latest) / len(latest)
 
     def strike(self) -> None:
         """A random signal for a random worker that is not standing still, whatever it is doing."""
@@ -95,6 +104,12 @@ class Crew:
         self._nursery.wait(timeout=30)
         self._listener.join(timeout=10)
 
+    def _note_starts(self) -> None:
+        for pid, (log, since) in self._alive.items():
+            if since and log.exists() and log.stat().st_size:
+                self._starts.append(time.monotonic() - since)
+                self._alive[pid] = (log, 0.0)
+
     def _thaw(self, pid: int) -> None:
         with self._lock:
             self._frozen.pop(pid, None)
@@ -111,8 +126,9 @@ class Crew:
             verb, _, rest = line.decode().strip().partition(" ")
             with self._lock:
                 if verb == "started":
-                    self._alive.append(int(rest))
+                    self._begun += 1
+                    self._alive[int(rest)] = (self._logs / f"worker-{self._begun}.log", time.monotonic())
                 elif verb == "ended":
                     self._lost += 1
-                    self._alive.remove(int(rest))
+                    del self._alive[int(rest)]
                     self._frozen.pop(int(rest), None)

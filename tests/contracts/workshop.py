@@ -150,17 +150,18 @@ class Workshop:
             self._inputs[sql] = InputArtifact(f"node{number}", f"Node {number}", key, schema, count)
         return self._inputs[sql]
 
-    def task(self, type_name: str, given: Given, params: Mapping[str, Any] | None = None) -> NodeTask:
+    def task(self, type_name: str, given: Given, params: Mapping[str, Any] | None = None, node_id: str = "") -> NodeTask:
+        """Another node each time, or another attempt of the node `node_id`."""
         self._attempts += 1
-        node = NodeSpec(id="node", type=type_name, name="The node", config=dict(given.config))
+        node = NodeSpec(id=node_id or f"step{self._attempts}", type=type_name, name="The node", config=dict(given.config))
         facts = RunFacts(self.run_id, "pipeline", "The pipeline", params or {})
         return NodeTask(facts, node, tuple(self.table(sql) for sql in given.inputs), f"{self.run_id}/node-{self._attempts}.parquet")
 
     # --- running --------------------------------------------------------------------------------------------------
 
-    def run(self, type_name: str, given: Given, params: Mapping[str, Any] | None = None, stop: Stop | None = None) -> Outcome:
+    def run(self, type_name: str, given: Given, params: Mapping[str, Any] | None = None, stop: Stop | None = None, node_id: str = "") -> Outcome:
         """Errors: `NodeError`; whatever else a node raises is a fault of the node (or of the engine)."""
-        task, log = self.task(type_name, given, params), Log()
+        task, log = self.task(type_name, given, params, node_id), Log()
         with self.engine.open_run(self.run_id) as session:
             result = session.execute(task, log, stop or Stop())
         if result.output is not None:

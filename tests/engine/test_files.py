@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,3 +106,52 @@ def test_a_lease_that_runs_out_while_the_file_is_made_durable_leaves_the_old_fil
         workshop.run("sink_file", given, stop=Stop(lease_is_held=lambda: not synced))
 
     assert workshop.files() == before
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.json", "a.parquet"])
+def test_rows_that_a_dead_worker_had_appended_are_not_appended_again(workshop: Workshop, name: str) -> None:
+    """It died after the rename and before it could say so; the same node of the same run is tried again."""
+    other = Given({"path": name, "mode": "append"}, ["SELECT 1 AS id"])
+    given = Given({"path": name, "mode": "append"}, ["SELECT 2 AS id UNION ALL SELECT 3"])
+    workshop.run("sink_file", given, node_id="kept")
+    workshop.run("sink_file", other)
+    again = workshop.run("sink_file", given, node_id="kept")
+
+    assert again.result.row_count == 2
+    rows = workshop.run("source_file", Given({"path": name})).rows
+    assert sorted(int(row[0]) for row in rows) == [1, 2, 3]
+    assert "already" in str(again.log.lines)
+
+
+def test_an_append_that_failed_before_the_rename_is_made_again(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Given({"path": "a.csv", "mode": "append"}, ["SELECT 2 AS id"])
+    workshop.task("sink_file", given)  # makes its input
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "sync", fail_with_full_disk)
+        with pytest.raises(TransientNodeError):
+            workshop.run("sink_file", given, node_id="kept")
+    workshop.run("sink_file", given, node_id="kept")
+    assert [row[0] for row in workshop.run("source_file", Given({"path": "a.csv"})).rows] == [2]
+
+
+def test_a_file_that_was_replaced_meanwhile_gets_the_rows(workshop: Workshop) -> None:
+    given = Given({"path": "a.csv", "mode": "append"}, ["SELECT 2 AS id"])
+    workshop.run("sink_file", given, node_id="kept")
+    (workshop.folder / "a.csv").unlink()
+    (workshop.folder / "a.csv").write_text("id\n1\n")
+    workshop.run("sink_file", given, node_id="kept")
+    assert [row[0] for row in workshop.run("source_file", Given({"path": "a.csv"})).rows] == [1, 2]
+
+
+def test_a_file_system_without_marks_is_appended_to_all_the_same(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*arguments: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(os, "setxattr", unsupported)
+    for number in range(2):
+        workshop.run("sink_file", Given({"path": "a.csv", "mode": "append"}, [f"SELECT {number} AS id"]))
+    assert [row[0] for row in workshop.run("source_file", Given({"path": "a.csv"})).rows] == [0, 1]
+
+
+def fail_with_full_disk(path: Path) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
