@@ -7,7 +7,7 @@ import pytest
 
 from pipelines import definitions
 from runs import scheduler, sla
-from runs.models import Notification, Run, ScheduleState, SlaMiss
+from runs.models import LogEntry, Notification, Run, ScheduleState, SlaMiss
 from tests.db.test_scheduler import at, scheduled, ticks_made, utc
 from tests.factories import save_pipeline
 from tests.races.test_races import at_once
@@ -58,3 +58,12 @@ def test_eight_workers_note_a_missed_deadline_once() -> None:
     assert sorted(results) == [0] * 7 + [1]
     assert SlaMiss.objects.count() == 1
     assert Notification.objects.filter(event="on_sla_miss").count() == 1
+
+
+def test_a_tick_that_makes_no_run_is_dealt_with_once_too() -> None:
+    """No index stands behind this one: the guarded UPDATE alone decides who tells of it."""
+    scheduled("Skip", overlap_policy="skip")
+    (active,) = scheduler.look(at("2024-01-15 06:00"))
+    results = at_once(*([partial(scheduler.look, at("2024-01-16 06:00"))] * 8))
+    assert results == [[]] * 8
+    assert LogEntry.objects.filter(run=active, kind="log").count() == 1
