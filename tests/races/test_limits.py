@@ -8,11 +8,15 @@ import pytest
 from django.utils import timezone
 
 from pipelines.models import Pipeline
-from runs import queue
+from runs import queue, worker
+from runs.executor import Resources
 from runs.models import Backfill, Run
 from runs.states import RunStatus
 from runs.transitions import Lease
 from tests.factories import accept_run, make_pipeline, register_worker
+from tests.programs import wait_for
+from tests.races.test_database_away import resources  # noqa: F401 - a fixture
+from tests.races.test_pools import Crowd, working
 from tests.races.test_races import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -84,3 +88,16 @@ def test_a_place_that_a_rival_took_after_it_was_seen_free(monkeypatch: pytest.Mo
     assert queue.claim(mine.id, 1) == []
     assert [type(lease) for lease in won] == [Lease]
     assert Run.objects.filter(status=RunStatus.RUNNING).count() == 1
+
+
+def test_the_next_is_claimed_when_one_ends(resources: Callable[..., Resources], monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """By whichever worker, without waiting for its next poll."""
+    monkeypatch.setattr(worker, "_POLL_SECONDS", 60.0)
+    limited_pipeline(1, 6)
+    crowd = Crowd(0.02)
+
+    with working(resources(crowd, node_concurrency=1), resources(crowd, node_concurrency=1)):
+        wait_for(lambda: not Run.objects.active().exists(), 20, "the runs to end")
+
+    assert set(Run.objects.values_list("status", flat=True)) == {"success"}
+    assert crowd.most == 1
