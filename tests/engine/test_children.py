@@ -272,7 +272,8 @@ def test_a_silent_worker_is_taken_for_dead(workshop: Workshop, settings: object,
     settings.LEASE_SECONDS = 2  # type: ignore[attr-defined]
     monkeypatch.setattr(running, "_BEATS_PER_SILENCE", 0.01)
     started = time.monotonic()
-    error = fail(workshop, f"{DAEMON}\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ndaemon()\nwhile True: time.sleep(60)")
+    script = f"{DAEMON}\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ndaemon()\nwhile True: time.sleep(60)"
+    error = fail(workshop, script, stop=Stop(timeout_seconds=10))
     assert "watched over the job" in error.message
     assert 1 < time.monotonic() - started < 2
 
