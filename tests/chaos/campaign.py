@@ -164,7 +164,7 @@ def _judge(plan: Plan, crew: Crew, clients: Clients, intruder: Intruder, home: P
     past = patiently(history.History.read)
     claims = past.claims()
     runs = {str(run.id): run for run in Run.objects.all()}
-    repeated = history.repeats(past, claims, crew.strikes)
+    repeated = history.repeats(past, claims, crew.strikes, plan.lease_seconds if connection.vendor == "sqlite" else None)
     stale = past.out_of_turn() + ["by the intruder"] * intruder.accepted
     return Verdict(
         database=connection.vendor,

@@ -107,7 +107,9 @@ class Repeats:
     unexplained: list[str]
 
 
-def repeats(history: History, claims: Iterable[Claim], strikes: Iterable[Strike]) -> Repeats:
+def repeats(history: History, claims: Iterable[Claim], strikes: Sequence[Strike], one_writer_lease: float | None) -> Repeats:
+    """`one_writer_lease`: the lease (seconds) on a database that has one write lock. Whoever is frozen while holding it freezes all beats."""
+    stalls = [(each.at, each.at + each.seconds + one_writer_lease) for each in strikes if each.signal == "SIGSTOP" and one_writer_lease is not None]
     struck: dict[int, float] = {}
     for strike in strikes:
         struck[strike.pid] = min(strike.at, struck.get(strike.pid, strike.at))
@@ -120,7 +122,8 @@ def repeats(history: History, claims: Iterable[Claim], strikes: Iterable[Strike]
             started += entry.kind == EntryKind.NODE_STARTED
             if entry.kind == EntryKind.NODE_FAILED and (run, entry.node_id, entry.attempt) in lost:
                 pid = worker[run, (entry.data or {})["epoch"]]
-                if struck.get(pid, float("inf")) > _seconds(entry):
+                lost_at = _seconds(entry)
+                if struck.get(pid, float("inf")) > lost_at and not any(since <= lost_at <= until for since, until in stalls):
                     unexplained.append(f"{run} {entry.node_id} #{entry.attempt}: {entry.message}")
     # A node that had succeeded and runs again lost its artifact, which nothing here takes away.
     done_twice = NodeRun.objects.filter(status="success").values_list("run_id", "node_id")
