@@ -67,11 +67,11 @@ def test_a_source_gives_ten_rows_and_says_that_there_are_more(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "content", "config"),
     [
-        ("a.csv.gz", gzip.compress("i,s\n1,ä\n".encode()), {}),
+        ("a.csv.gz", gzip.compress("i,s\n1,ä\n".encode(), mtime=0), {}),
         ("a.csv", "i,s\n1,ä\n".encode("latin-1"), {"encoding": "latin-1"}),
         ("a.csv", "i,s\n1,ä\n".encode("utf-16"), {"encoding": "utf-16"}),
-        ("a.jsonl.gz", gzip.compress('{"i": 1, "s": "ä"}\n'.encode()), {}),
-        ("a.json.gz", gzip.compress('[{"i": 1, "s": "ä"}]'.encode()), {}),
+        ("a.jsonl.gz", gzip.compress('{"i": 1, "s": "ä"}\n'.encode(), mtime=0), {}),
+        ("a.json.gz", gzip.compress('[{"i": 1, "s": "ä"}]'.encode(), mtime=0), {}),
     ],
 )
 def test_what_is_compressed_or_encoded_is_unpacked_in_memory(tmp_path: Path, name: str, content: bytes, config: dict[str, Any]) -> None:
