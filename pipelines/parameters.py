@@ -22,6 +22,8 @@ ALWAYS_GIVEN = "date"  # backfills give it, and those who run for a date, whethe
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DATETIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}.*")
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_LONGEST_NUMBER = 30
 _INT64 = 2**63
 _KEYS = frozenset({"name", "type", "required", "default", "choices", "description"})
 
@@ -54,6 +56,11 @@ class Parameter:
             return self.nullable or (not self.required and self.default is None)
         is_of_type = TYPES[self.type][1] if self.type in TYPES else _is_anything
         return is_of_type(value) and (not self.choices or any(_same(value, choice) for choice in self.choices))
+
+    def converted(self, value: Any) -> Any:
+        """What nodes see of a value that a run was given. Forms and some clients send texts alone, so "5" is 5 where a number is declared."""
+        found = _WRITTEN[self.type](value) if isinstance(value, str) and self.type in _WRITTEN else None
+        return value if found is None else found
 
 
 class InvalidParams(BrokoliError):
@@ -106,11 +113,29 @@ def _reads(read: Callable[[str], object], text: str) -> bool:
 # By name: what a value must be, and whether one is.
 TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "string": ("a text", _is_text),
-    "integer": ("a whole number (not in quotes)", _is_integer),
-    "number": ("a number (not in quotes)", _is_number),
-    "boolean": ("true or false (not in quotes)", _is_boolean),
+    "integer": ("a whole number", _is_integer),
+    "number": ("a number", _is_number),
+    "boolean": ("true or false", _is_boolean),
     "date": ("a date such as 2024-01-31", _is_date),
     "datetime": ("a date and time such as 2024-01-31T06:00:00Z", _is_datetime),
+}
+
+
+def _number(text: str) -> int | float | None:
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    try:
+        found = float(text) if len(text) <= _LONGEST_NUMBER else math.nan
+    except ValueError:
+        return None
+    return found if repr(found) == text else None
+
+
+# By name of a type: the value that a text writes, None when it is not written as that value always is. "5" is 5; "05" and "5 " are texts.
+_WRITTEN: Mapping[str, Callable[[str], Any]] = {
+    "integer": lambda text: int(text) if _INTEGER.fullmatch(text) else None,
+    "number": _number,
+    "boolean": {"true": True, "false": False}.get,
 }
 # The SDK's kinds. Others (decimal, duration, bytes, record, array, map) are accepted unchecked.
 _KINDS = {
@@ -145,7 +170,11 @@ def read(document: Mapping[str, Any], problems: list[Problem]) -> tuple[Paramete
     for name, value in params.items() if isinstance(params, Mapping) else ():
         if name in found and not found[name].accepts(value):
             problems.append(
-                broken(f"'{name}' in 'params' must be {found[name].expected}, as it is declared.", f"/params/{_token(name)}", field="params")
+                broken(
+                    f"'{name}' in 'params' must be {found[name].expected}{_unquoted(found[name], value)}, as it is declared.",
+                    f"/params/{_token(name)}",
+                    field="params",
+                )
             )
     return tuple(found.values())
 
@@ -153,6 +182,11 @@ def read(document: Mapping[str, Any], problems: list[Problem]) -> tuple[Paramete
 def _token(name: str) -> str:
     """A name as a token of a JSON Pointer."""
     return name.replace("~", "~0").replace("/", "~1")
+
+
+def _unquoted(parameter: Parameter, value: Any) -> str:
+    """A document says what it means; only those who trigger a run may write a number as a text."""
+    return " (not in quotes)" if isinstance(value, str) and parameter.converted(value) is not value else ""
 
 
 def _wrong(message: str, pointer: str) -> Problem:
@@ -194,7 +228,7 @@ class _Declaration:
         allowed = Parameter(self.name, kind, choices=choices, nullable=nullable)
         default = self.given.get("default")
         if default is not None and not allowed.accepts(default):
-            self._wrong("default", f"the default must be {allowed.expected}")
+            self._wrong("default", f"the default must be {allowed.expected}{_unquoted(allowed, default)}")
             default = None
         return Parameter(self.name, kind, default, self._flag("required"), choices, self._description(), nullable)
 
@@ -217,7 +251,7 @@ class _Declaration:
             return ()
         faults = [index for index, choice in enumerate(given) if choice is None or not parameter.accepts(choice)]
         for index in faults[:1]:
-            self._wrong(f"{key}/{index}", f"each choice must be {parameter.expected}")
+            self._wrong(f"{key}/{index}", f"each choice must be {parameter.expected}{_unquoted(parameter, given[index])}")
         return () if faults else tuple(given)
 
     def _flag(self, key: str) -> bool:
@@ -244,9 +278,10 @@ def resolved(declared: Sequence[Parameter], defaults: Mapping[str, Any], given: 
 
     What is declared, not required and given by nobody is null, so that a reference to it resolves.
     """
+    by_name = {parameter.name: parameter for parameter in declared}
     return {parameter.name: parameter.default for parameter in declared if parameter.default is not None or not parameter.required} | {
         **defaults,
-        **given,
+        **{name: by_name[name].converted(value) if name in by_name else value for name, value in given.items()},
     }
 
 
@@ -274,7 +309,7 @@ def _faults(declared: Sequence[Parameter], defaults: Mapping[str, Any], given: M
     by_name = {parameter.name: parameter for parameter in declared}
     for name, value in given.items():
         parameter = by_name.get(name)
-        if parameter is not None and not parameter.accepts(value):
+        if parameter is not None and not parameter.accepts(parameter.converted(value)):
             yield _fault(name, f"must be {parameter.expected}, not {_shown(value)}.")
         elif parameter is None and declared and name != ALWAYS_GIVEN and name not in defaults:
             yield _fault(name, f"is not declared. The pipeline declares {', '.join(by_name)}.")

@@ -46,6 +46,7 @@ class RunSerializer(serializers.Serializer[Run]):
     queued_ms = serializers.SerializerMethodField(help_text="Milliseconds from its creation to its start; null until it started.")
     duration_ms = serializers.SerializerMethodField(help_text="Milliseconds from its start to its end; null until it ended.")
     resumed_from = serializers.UUIDField(source="resumed_from_id", allow_null=True, help_text="The failed run that it continues.")
+    upstream_run = serializers.UUIDField(source="upstream_run_id", allow_null=True, help_text="The run of another pipeline whose end made it.")
     cancel_requested = serializers.BooleanField()
 
     def get_queued_ms(self, run: Run) -> int | None:

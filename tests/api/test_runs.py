@@ -46,6 +46,7 @@ def test_a_run_has_the_shape_of_the_contract(api: Client, pipeline: Pipeline) ->
         "queued_ms": 100,
         "duration_ms": 82900,
         "resumed_from": None,
+        "upstream_run": None,
         "cancel_requested": False,
         "node_runs": [
             {

@@ -60,11 +60,11 @@ def test_an_enum_has_its_values_as_choices() -> None:
         ({"x": 5}, "/parameters/x", 'must be an object such as {"type": "string"}, not a number'),
         ({"x": {"type": "colour"}}, "/parameters/x/type", "must be one of string, integer, number, boolean, date, datetime"),
         ({"x": {"type": {"kind": 5}}}, "/parameters/x/type", "or an object with a 'kind'"),
-        ({"x": {"type": "integer", "default": "5"}}, "/parameters/x/default", "the default must be a whole number"),
+        ({"x": {"type": "integer", "default": "5"}}, "/parameters/x/default", "the default must be a whole number (not in quotes)"),
         ({"x": {"type": "integer", "default": True}}, "/parameters/x/default", "the default must be a whole number"),
         ({"x": {"type": "date", "default": "2024-02-30"}}, "/parameters/x/default", "the default must be a date"),
         ({"x": {"choices": ["a", "b"], "default": "c"}}, "/parameters/x/default", "the default must be one of 'a', 'b'"),
-        ({"x": {"type": "integer", "choices": [1, "2"]}}, "/parameters/x/choices/1", "each choice must be a whole number"),
+        ({"x": {"type": "integer", "choices": [1, "2"]}}, "/parameters/x/choices/1", "each choice must be a whole number (not in quotes)"),
         ({"x": {"choices": []}}, "/parameters/x/choices", "a list of 1 to 1000 values"),
         ({"x": {"choices": [None]}}, "/parameters/x/choices/0", "each choice must be"),
         ({"x": {"type": {"kind": "enum", "values": "ab"}}}, "/parameters/x/type/values", "a list of 1 to 1000 values"),
@@ -97,6 +97,7 @@ DECLARED = (
     Parameter("at", "datetime"),
     Parameter("size", "string", default="s", choices=("s", "m")),
     Parameter("raw", "decimal"),
+    Parameter("level", "integer", default=1, choices=(1, 2)),
 )
 
 
@@ -105,14 +106,32 @@ DECLARED = (
     [
         ({"text": 5}, "text"),
         ({"text": None}, "text"),
-        ({"n": "5"}, "n"),
+        ({"n": "5.0"}, "n"),
+        ({"n": "05"}, "n"),
+        ({"n": "+5"}, "n"),
+        ({"n": "-0"}, "n"),
+        ({"n": " 5"}, "n"),
+        ({"n": "5\n"}, "n"),
+        ({"n": "1_000"}, "n"),
+        ({"n": "\u0665"}, "n"),
+        ({"n": ""}, "n"),
+        ({"n": "true"}, "n"),
+        ({"n": "9223372036854775808"}, "n"),
         ({"n": 5.0}, "n"),
         ({"n": True}, "n"),
         ({"n": None}, "n"),
-        ({"rate": "0.5"}, "rate"),
+        ({"rate": "0.50"}, "rate"),
+        ({"rate": ".5"}, "rate"),
+        ({"rate": "1e3"}, "rate"),
+        ({"rate": "inf"}, "rate"),
+        ({"rate": "nan"}, "rate"),
+        ({"rate": "\u0660.5"}, "rate"),
         ({"rate": False}, "rate"),
         ({"on": 1}, "on"),
-        ({"on": "true"}, "on"),
+        ({"on": "True"}, "on"),
+        ({"on": "1"}, "on"),
+        ({"on": ""}, "on"),
+        ({"level": "3"}, "level"),
         ({"day": "2024-1-1"}, "day"),
         ({"day": "20240101"}, "day"),
         ({"day": "2024-01-01T00:00:00"}, "day"),
@@ -152,13 +171,33 @@ def test_a_value_that_fits_is_kept_as_it_is(given: dict[str, Any]) -> None:
     assert {name: found[name] for name in given} == given
 
 
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        ({"n": "5"}, {"n": 5}),
+        ({"n": "-3"}, {"n": -3}),
+        ({"n": "0"}, {"n": 0}),
+        ({"n": "-9223372036854775808"}, {"n": -(2**63)}),
+        ({"rate": "2.5"}, {"rate": 2.5}),
+        ({"rate": "-2"}, {"rate": -2}),
+        ({"on": "true"}, {"on": True}),
+        ({"on": "false"}, {"on": False}),
+        ({"level": "2"}, {"level": 2}),
+        ({"text": "5", "raw": "5"}, {"text": "5", "raw": "5"}),
+    ],
+)
+def test_a_text_that_is_written_as_the_declared_type_is_converted(given: dict[str, Any], seen: dict[str, Any]) -> None:
+    found = check(DECLARED, {}, {"n": 1, **given})
+    assert {name: (found[name], type(found[name])) for name in seen} == {name: (value, type(value)) for name, value in seen.items()}
+
+
 def test_one_problem_a_name_and_all_of_them() -> None:
     with pytest.raises(InvalidParams) as caught:
         check(DECLARED, {}, {"text": 5, "nobody": 1})
     assert [problem.message for problem in caught.value.problems] == [
         "The parameter 'text' must be a text, not 5.",
-        "The parameter 'nobody' is not declared. The pipeline declares text, n, rate, on, day, at, size, raw.",
-        "The parameter 'n' must be given: a whole number (not in quotes).",
+        "The parameter 'nobody' is not declared. The pipeline declares text, n, rate, on, day, at, size, raw, level.",
+        "The parameter 'n' must be given: a whole number.",
     ]
 
 
@@ -169,7 +208,7 @@ def test_a_pipeline_that_declares_nothing_takes_anything() -> None:
 def test_what_nodes_see() -> None:
     """Declared defaults, the document's `params` over them, what was given over both; what nobody gave is null."""
     found = resolved(DECLARED, {"text": "b", "size": "m", "free": 1}, {"size": "s", "n": 3})
-    assert found == {"text": "b", "n": 3, "rate": 0.5, "on": None, "day": None, "at": None, "size": "s", "raw": None, "free": 1}
+    assert found == {"text": "b", "n": 3, "rate": 0.5, "on": None, "day": None, "at": None, "size": "s", "raw": None, "free": 1, "level": 1}
 
 
 def test_a_default_in_params_stands_for_what_is_required() -> None:
