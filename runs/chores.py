@@ -9,6 +9,7 @@ from runs.ticker import Chore
 
 # Short and often: the other chores wait meanwhile.
 _PURGE_EVERY, _PURGE_SECONDS = 300.0, 3.0
+_MAKE_SECONDS = 3.0
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
 
@@ -20,7 +21,7 @@ def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
         Chore("purge old runs", _PURGE_EVERY, lambda: _purge(store)),
         Chore("send notifications", 1.0, postman.look, on_end=True),
         Chore("forget notifications", _DAY, delivery.forget),
-        Chore("make due runs", 1.0, scheduler.look),
+        Chore("make due runs", 1.0, lambda: scheduler.look(seconds=_MAKE_SECONDS)),
         Chore("catch up with saves", 60.0, scheduler.catch_up_with_saves),
         Chore("look at deadlines", 1.0, sla.look),
         Chore("settle upstream ends", 1.0, upstream_ends.settle, on_end=True),

@@ -100,7 +100,7 @@ class Postman:
         try:
             while (found := self._take()) is not None:
                 try:
-                    settle(found, send(found))
+                    deliver(found)
                 finally:
                     self._free(receiver(found.hook))
         except (DatabaseError, InterfaceError) as error:
@@ -150,6 +150,17 @@ def claim(found: Notification) -> bool:
     found.attempts += 1
     found.next_attempt_at = until
     return True
+
+
+def deliver(found: Notification) -> None:
+    """Make the attempt that was claimed, and write how it went."""
+    try:
+        verdict = send(found)
+    except Exception as error:
+        # Like any attempt that failed, or it would be made again for ever, by one sender after the other.
+        logger.exception("sending crashed", notification=found.id)
+        verdict = Verdict(again=True, reason=f"the server has a bug ({type(error).__name__}); its log says where.")
+    settle(found, verdict)
 
 
 def settle(found: Notification, verdict: Verdict) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
@@ -83,7 +84,14 @@ def _put(pipeline: Pipeline, run: Run | None, event: str, receivers: Iterable[Ma
     kept = rows[: _room(pipeline)]
     if len(kept) < len(rows):
         logger.warning("outbox full", pipeline_id=str(pipeline.id), run_id=str(run.id) if run else None, told_of=event, dropped=len(rows) - len(kept))
-    Notification.objects.bulk_create(kept)
+    try:
+        with transaction.atomic():
+            Notification.objects.bulk_create(kept)
+    except (OperationalError, InterfaceError):
+        raise  # the database is away: the change itself is tried again
+    except DatabaseError:
+        # Refused, it would be refused each time: the run goes on, and nobody is told.
+        logger.exception("outbox refused", pipeline_id=str(pipeline.id), run_id=str(run.id) if run else None, told_of=event)
 
 
 def _room(pipeline: Pipeline) -> int:

@@ -7,10 +7,11 @@ it. Time only moves that column forward, so a clock that steps back makes nothin
 import datetime as dt
 import itertools
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Literal
 
 import structlog
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from brokoli_site.common.errors import BrokoliError, Conflict
@@ -35,17 +36,19 @@ class TickSkipped(BrokoliError):
     """The tick makes no run."""
 
 
-def look(clock: Clock = timezone.now) -> list[Run]:
-    """Deal with every tick that is due, and return the runs that were made here."""
-    now = clock()
+def look(clock: Clock = timezone.now, *, seconds: float = float("inf")) -> list[Run]:
+    """Deal with the ticks that are due, for so long, and return the runs that were made here. What is left is dealt with by the next look."""
+    now, until = clock(), monotonic() + seconds
     made: list[Run] = []
     for state in ScheduleState.objects.ticking(now).select_related("pipeline")[:_AT_ONCE]:
+        if monotonic() >= until:
+            break
         try:
-            made.extend(_deal_with(state, now))
-        except DatabaseError:
+            made.extend(_deal_with(state, now, until))
+        except (OperationalError, InterfaceError):
             raise
         except Exception:
-            # A bug in one pipeline's definition must neither stall the others nor be met again every second.
+            # A bug in one pipeline's definition, or what the database refuses of it, must neither stall the others nor be met every second.
             logger.exception("tick failed", pipeline_id=str(state.pipeline_id))
             _pass_over(state, now)
     return made
@@ -55,15 +58,24 @@ def catch_up_with_saves(clock: Clock = timezone.now) -> int:
     """Bring schedules into step that no save has (those of before an upgrade). Returns how many."""
     found = list(ScheduleState.objects.forgotten()[:_AT_ONCE])
     for pipeline in found:
-        document = PipelineVersion.objects.get(pipeline=pipeline, number=pipeline.version).document
-        with transaction.atomic():
-            unchanged = Pipeline.objects.live().select_for_update(no_key=True).filter(id=pipeline.id, version=pipeline.version)
-            if unchanged.first() is not None:
-                ScheduleState.objects.keep_in_step(pipeline, spec.read(document)[0], clock())
+        try:
+            _catch_up(pipeline, clock())
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            logger.exception("schedule not read", pipeline_id=str(pipeline.id), schedule=pipeline.schedule)
     return len(found)
 
 
-def _deal_with(state: ScheduleState, now: dt.datetime) -> Iterator[Run]:
+def _catch_up(pipeline: Pipeline, now: dt.datetime) -> None:
+    document = PipelineVersion.objects.get(pipeline=pipeline, number=pipeline.version).document
+    with transaction.atomic():
+        unchanged = Pipeline.objects.live().select_for_update(no_key=True).filter(id=pipeline.id, version=pipeline.version)
+        if unchanged.first() is not None:
+            ScheduleState.objects.keep_in_step(pipeline, spec.read(document)[0], now)
+
+
+def _deal_with(state: ScheduleState, now: dt.datetime, until: float) -> Iterator[Run]:
     definition = triggers.warm(state.pipeline)  # outside the transactions: checking takes a while
     missed: MissedRuns = definition.missed_runs if definition else "latest"
     ticks = _ticks_to_make_up(state, missed, now)
@@ -78,6 +90,8 @@ def _deal_with(state: ScheduleState, now: dt.datetime) -> Iterator[Run]:
             return
         if isinstance(taken, Run):
             yield taken
+        if monotonic() >= until:
+            return
         state.next_tick_at = after
 
 

@@ -8,7 +8,7 @@ import datetime as dt
 from typing import Any
 
 import structlog
-from django.db import DatabaseError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from brokoli_site.common.time import iso
@@ -34,7 +34,7 @@ def look(clock: Clock = timezone.now) -> int:
     for state in ScheduleState.objects.at_deadline(now).select_related("pipeline")[:_AT_ONCE]:
         try:
             missed += _look_at(state, now)
-        except DatabaseError:
+        except (OperationalError, InterfaceError):
             raise
         except Exception:
             logger.exception("deadline failed", pipeline_id=str(state.pipeline_id))

@@ -9,7 +9,7 @@ import uuid
 from typing import Any
 
 import structlog
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from brokoli_site.common.errors import BrokoliError
@@ -29,7 +29,19 @@ _LOOK_BACK = 20  # ended runs of another upstream among which one may be new eno
 def settle() -> int:
     """Make the runs that ended ones call for. Returns how many ends were dealt with here."""
     waiting = list(UpstreamEnd.objects.order_by("created_at", "run_id").values_list("run_id", flat=True)[:_AT_ONCE])
-    return sum(_settle(run_id) for run_id in waiting)
+    return sum(_try_to_settle(run_id) for run_id in waiting)
+
+
+def _try_to_settle(run_id: uuid.UUID) -> bool:
+    try:
+        return _settle(run_id)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        # It stays, to be tried again behind all others: one that is refused each time must not stand in their way.
+        logger.exception("end not settled", run_id=str(run_id))
+        UpstreamEnd.objects.filter(run_id=run_id).update(created_at=timezone.now())
+        return False
 
 
 def _settle(run_id: uuid.UUID) -> bool:
@@ -38,7 +50,7 @@ def _settle(run_id: uuid.UUID) -> bool:
     if ended is None:
         return False
     for pipeline in Pipeline.objects.live().filter(id__in=[rule.pipeline_id for rule in _rules_met(ended)]):
-        triggers.warm(pipeline)  # checking a definition takes a while: outside the transaction
+        _warm(pipeline)
     with transaction.atomic():
         if UpstreamEnd.objects.select_for_update(no_key=True, skip_locked=True).filter(run_id=run_id).first() is None:
             return False
@@ -49,6 +61,16 @@ def _settle(run_id: uuid.UUID) -> bool:
         UpstreamEnd.objects.filter(run_id=run_id).delete()
         log.notify()
     return True
+
+
+def _warm(pipeline: Pipeline) -> None:
+    """Checking a definition takes a while: outside the transaction."""
+    try:
+        triggers.warm(pipeline)
+    except DatabaseError:
+        raise
+    except Exception:
+        logger.exception("definition not checked", pipeline_id=str(pipeline.id))  # met again, and told of, where its run is made
 
 
 def _rules_met(ended: Run) -> list[PipelineDependency]:

@@ -154,6 +154,21 @@ def test_the_outbox_is_bounded_and_a_run_goes_on(monkeypatch: pytest.MonkeyPatch
     assert counts == [3, 1]
 
 
+def test_an_outbox_that_refuses_keeps_no_run_from_starting_or_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = accept_run(hooked_pipeline(ALL))
+
+    def refuse(rows: list[Notification]) -> None:
+        for row in rows:
+            row.status = "unheard of"
+        bulk_create(rows)
+
+    bulk_create = Notification.objects.bulk_create
+    monkeypatch.setattr(Notification.objects, "bulk_create", refuse)
+    assert end_run(run, RunStatus.FAILED, "no luck").error == "no luck"
+    assert events() == []
+    assert LogEntry.objects.filter(run=run, kind="run.failed").count() == 1
+
+
 # --- what becomes of it -------------------------------------------------------------------------------------------
 
 
@@ -349,6 +364,19 @@ def test_what_was_told_long_ago_goes_when_no_run_has_it() -> None:
     Notification.objects.filter(id=second.id).update(next_attempt_at=old)
     assert delivery.forget() == 1
     assert not Notification.objects.filter(id=first.id).exists()
+
+
+def test_a_bug_in_sending_is_an_attempt_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be tried again for ever, each time at the cost of a sender."""
+    run = failed_run(URL)
+    monkeypatch.setattr("runs.delivery.send", lambda found: 1 / 0)
+    for _ in range(delivery.MOST_ATTEMPTS):
+        Notification.objects.update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
+        found = Notification.objects.get()
+        assert delivery.claim(found)
+        delivery.deliver(found)
+    assert Notification.objects.get().status == "failed"
+    assert "ZeroDivisionError" in told(run)[-1]
 
 
 def test_a_worker_that_is_told_to_end_sends_nothing_more() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import DataError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
@@ -217,6 +217,38 @@ def test_a_bug_does_not_keep_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triggers, "run", lambda *arguments, **keys: 1 / 0)
     assert upstream_ends.settle() == 1
     assert "the server has a bug (ZeroDivisionError)" in lines(run)[0]
+
+
+def test_a_definition_that_cannot_even_be_checked_keeps_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders, good = save_pipeline("Orders"), save_pipeline("Good", **rule("orders", mode="trigger"))
+    run = ended(orders)
+    monkeypatch.setattr(triggers, "warm", lambda pipeline: 1 / 0)
+    assert upstream_ends.settle() == 1
+    assert Run.objects.filter(pipeline=good, upstream_run=run).exists()
+
+
+def test_an_end_that_the_database_refuses_stands_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_ends, "_AT_ONCE", 1)
+    bad, orders = save_pipeline("Bad"), save_pipeline("Orders")
+    report = save_pipeline("Report", **rule("bad", mode="trigger"))
+    good = save_pipeline("Good", **rule("orders", mode="trigger"))
+    refused, accepted = ended(bad), ended(orders)
+    accept = triggers.run
+
+    def run(pipeline: Pipeline, **arguments: Any) -> Run:
+        if pipeline.id == report.id:
+            raise DataError("refused")
+        return accept(pipeline, **arguments)
+
+    monkeypatch.setattr(triggers, "run", run)
+    for _ in range(2):
+        upstream_ends.settle()
+    assert Run.objects.filter(pipeline=good, upstream_run=accepted).exists()
+    assert list(UpstreamEnd.objects.values_list("run_id", flat=True)) == [refused.id]
+
+    monkeypatch.setattr(triggers, "run", accept)
+    assert upstream_ends.settle() == 1
+    assert Run.objects.filter(pipeline=report, upstream_run=refused).exists()
 
 
 def test_a_rule_that_went_before_the_end_was_looked_at() -> None:

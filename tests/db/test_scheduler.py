@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.management import call_command
+from django.db import DataError, InterfaceError
 
 from pipelines import definitions, schedules
 from pipelines.models import Pipeline, PipelineVersion
@@ -146,6 +147,46 @@ def test_a_bug_stalls_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert state_of(bad).next_tick_at == utc("2024-01-16 06:00")
 
 
+def test_what_the_database_refuses_of_one_stalls_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, good = scheduled("Bad"), scheduled("Good")
+    run = triggers.run
+
+    def refused(pipeline: Pipeline, **arguments: Any) -> Run:
+        if pipeline.id == bad.id:
+            raise DataError("refused")
+        return run(pipeline, **arguments)
+
+    monkeypatch.setattr(triggers, "run", refused)
+    assert [made.pipeline_id for made in scheduler.look(at("2024-01-15 06:00"))] == [good.id]
+    assert state_of(bad).next_tick_at == utc("2024-01-16 06:00")
+
+
+def test_a_database_that_is_away_costs_no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    daily = scheduled("Daily")
+
+    def away(*arguments: Any, **keys: Any) -> Run:
+        raise InterfaceError("connection already closed")
+
+    with monkeypatch.context() as patched, pytest.raises(InterfaceError):
+        patched.setattr(triggers, "run", away)
+        scheduler.look(at("2024-01-15 06:00"))
+    assert [made.pipeline_id for made in scheduler.look(at("2024-01-15 06:00"))] == [daily.id]
+
+
+def test_a_look_that_makes_up_for_much_ends_soon_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other chores of the worker wait meanwhile."""
+    monkeypatch.setattr(scheduler, "MOST_MADE_UP", 5)
+    pipelines = [scheduled(name, "* * * * *", "2024-01-01 00:00", catchup=True) for name in ("A", "B")]
+    now, seconds = at("2024-06-01 00:00"), itertools.count()
+    monkeypatch.setattr(scheduler, "monotonic", lambda: float(next(seconds)))
+    looks = 0
+    while scheduler.look(now, seconds=3):
+        looks += 1
+    assert looks > 2
+    for pipeline in pipelines:
+        assert ticks_made(pipeline) == [utc("2024-06-01 00:00") - MINUTE * number for number in range(4, -1, -1)]
+
+
 def test_overlap_queue_and_skip() -> None:
     queueing, skipping = scheduled("Queue"), scheduled("Skip", overlap_policy="skip")
     triggers.run(skipping)  # by hand: no overlap of the schedule with itself
@@ -177,6 +218,14 @@ def test_schedules_of_before_are_found() -> None:
     assert scheduler.catch_up_with_saves(at("2024-01-15 00:00")) == 1
     assert scheduler.catch_up_with_saves() == 0
     assert state_of(pipeline).next_tick_at == utc("2024-01-15 06:00")
+
+
+def test_a_schedule_of_before_that_cannot_be_read_keeps_no_other_waiting() -> None:
+    bad, good = save_pipeline("Bad", schedule="0 6 * * *"), save_pipeline("Good", schedule="0 6 * * *")
+    ScheduleState.objects.all().delete()
+    Pipeline.objects.filter(id=bad.id).update(schedule="0 6 * *")
+    scheduler.catch_up_with_saves(at("2024-01-15 00:00"))
+    assert state_of(good).next_tick_at == utc("2024-01-15 06:00")
 
 
 def test_the_command_does_the_same_once(capsys: pytest.CaptureFixture[str]) -> None:

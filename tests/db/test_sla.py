@@ -5,11 +5,12 @@ import itertools
 from typing import Any
 
 import pytest
+from django.db import DataError
 from django.utils import timezone
 
 from pipelines import definitions
 from pipelines.models import Pipeline
-from runs import sla, triggers
+from runs import notifications, sla, triggers
 from runs.models import Notification, Run, ScheduleState, SlaMiss
 from runs.states import RunStatus, Trigger
 from tests.db.test_scheduler import at, utc
@@ -136,3 +137,17 @@ def test_one_alert_a_day_through_the_jumps_of_the_clock(zone: str) -> None:
     days = [day for day, _ in noted()]
     assert len(days) >= 59
     assert all(later - earlier == dt.timedelta(days=1) for earlier, later in itertools.pairwise(days))
+
+
+def test_what_the_database_refuses_of_one_stalls_nobody(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = due("Other", "2024-01-15 12:00:01")
+    sla_missed = notifications.sla_missed
+
+    def refused(found: Pipeline, *arguments: Any, **keys: Any) -> None:
+        if found.id == pipeline.id:
+            raise DataError("refused")
+        sla_missed(found, *arguments, **keys)
+
+    monkeypatch.setattr(notifications, "sla_missed", refused)
+    sla.look(at(SOON_AFTER))
+    assert list(SlaMiss.objects.values_list("pipeline_id", flat=True)) == [other.id]
