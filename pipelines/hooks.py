@@ -170,8 +170,11 @@ class _Reader:
         found = list(references.find(address))
         if found and found[0].start == 0 and not found[0].escaped:
             return address  # all that can be said before it is known
+        param = contained_param(address)
         if fault := outbound.check_url(_with_placeholders(address)):
             self._wrong(f"The url of a hook is not usable. {fault}", "/url")
+        elif param and not names_host(_with_placeholders(address[:param])):
+            self._wrong("A param cannot be a part of the host of a hook's url, or stand right behind it: it would make another host.", "/url")
         return address
 
     def _may_refer(self, text: str, part: str, kinds: tuple[str, ...] = ("env", "param")) -> bool:
@@ -247,6 +250,20 @@ def _with_placeholders(text: str) -> str:
         parts += [text[done : reference.start], "1"]
         done = reference.end
     return "".join(parts) + text[done:]
+
+
+def contained_param(url: str) -> int | None:
+    """Where the first param of a URL stands, unless it is meant to be the URL or its host: `${param.url}`, `https://${param.host}/x`."""
+    found = next((found for found in references.find(url) if found.kind == "param" and not found.escaped), None)
+    if found is None or found.start == 0:
+        return None
+    is_host = re.fullmatch(r"https?://", url[: found.start], re.IGNORECASE) and url[found.end : found.end + 1] in ("", "/", "?", "#", ":")
+    return None if is_host else found.start
+
+
+def names_host(start: str) -> bool:
+    """Whether the start of a URL holds all of its host: what follows cannot be a part of it."""
+    return re.match(r"https?://[^/?#\\\s]+[/?#]", start, re.IGNORECASE) is not None
 
 
 def is_header_value(value: str) -> bool:

@@ -6,8 +6,9 @@ import hmac
 import smtplib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from django.conf import settings
@@ -15,10 +16,11 @@ from django.core.mail import BadHeaderError, EmailMessage
 from django.utils.http import parse_http_date_safe
 
 from brokoli_site.common import outbound
+from brokoli_site.common.addresses import AddressRefused, UnknownHost
 from brokoli_site.common.errors import BrokoliError
 from brokoli_site.common.outbound import Limits
 from brokoli_site.common.time import human_duration
-from pipelines.hooks import is_header_value, is_mail_address, render
+from pipelines.hooks import MOST_ADDRESSES, contained_param, is_header_value, is_mail_address, names_host, render
 from pipelines.references import References, as_text
 from runs.models import Notification
 
@@ -53,7 +55,11 @@ def send(notification: Notification) -> Verdict:
         if hook["kind"] == "email":
             return _mail(hook, payload, references)
         content, headers = _slack(hook, payload) if hook["kind"] == "slack" else _webhook(hook, payload, references)
-        return _post(_text(references, hook["url"]), content, headers)
+        return _post(_address(references, hook["url"]), content, headers)
+    except AddressRefused:
+        return Verdict(reason="its host is off the public internet; if it is yours, name its network or the host in BROKOLI_ALLOWED_NETWORKS.")
+    except UnknownHost:
+        return Verdict(again=True, reason="its host is not known, or its name cannot be resolved now.")
     except BrokoliError as error:
         return Verdict(again=error.retryable, reason=error.message)
 
@@ -94,6 +100,17 @@ def _values(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(references: References, text: str) -> str:
     return as_text(references.substitute(text))
+
+
+def _address(references: References, url: str) -> str:
+    """Where to post. A param's value stays where it stands: who may only run a pipeline must not choose where its headers go."""
+    param = contained_param(url)
+    if param is None:
+        return _text(references, url)
+    if not names_host(_text(references, url[:param])):
+        raise _Unusable("a param is a part of the host of its url, or stands right behind it, and would make another host.")
+    encoded = {name: quote(as_text(value), safe="").replace(".", "%2E") for name, value in references.params.items()}
+    return _text(replace(references, params=encoded), url)
 
 
 # --- webhooks and Slack -------------------------------------------------------------------------------------------
@@ -171,6 +188,8 @@ def _mail(hook: Mapping[str, Any], payload: Mapping[str, Any], references: Refer
     receivers = [part.strip() for part in _text(references, hook["url"]).split(",") if part.strip()]
     if not receivers or not all(is_mail_address(address) for address in receivers):
         raise _Unusable("what its references stand for is no email address.")
+    if len(receivers) > MOST_ADDRESSES:
+        raise _Unusable(f"its references stand for {len(receivers)} addresses; {MOST_ADDRESSES} are the most.")
     names = {"X-Brokoli-Delivery": payload["id"], "Message-ID": f"<{payload['id']}@brokoli>", "Auto-Submitted": "auto-generated"}
     try:
         EmailMessage(subject(payload), _mail_text(hook, payload), settings.DEFAULT_FROM_EMAIL, receivers, headers=names).send()

@@ -1,5 +1,6 @@
 """Servers that receive what the product sends: real sockets on loopback, with answers by script."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Reaction:
 
 
 @contextmanager
-def receiver(*reactions: Reaction) -> Iterator[Receiver]:
+def receiver(*reactions: Reaction, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """`with receiver(answer(500), answer(200)) as server:`"""
     found = Receiver(list(reactions) or [answer(200)])
     lock = threading.Lock()
@@ -81,6 +82,8 @@ def receiver(*reactions: Reaction) -> Iterator[Receiver]:
             pass
 
     server = Server(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     found.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

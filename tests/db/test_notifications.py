@@ -267,7 +267,7 @@ def test_a_private_address_is_refused_for_good(settings: Any) -> None:
         assert attempt().status == "failed"
         assert not server.received
     (line,) = told(run)
-    assert line.startswith(f"Webhook 127.0.0.1:{server.port} could not be told of on_failure: 127.0.0.1 is not an address of the public internet.")
+    assert line.startswith(f"Webhook 127.0.0.1:{server.port} could not be told of on_failure: its host is off the public internet;")
 
 
 def test_it_is_given_up_after_eight_attempts_or_a_day() -> None:
