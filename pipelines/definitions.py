@@ -230,7 +230,7 @@ def _insert(slug: str, document: dict[str, Any], spec: PipelineSpec, user: objec
 
 def _update(current: Definition, slug: str, document: dict[str, Any], spec: PipelineSpec, user: object, comment: str) -> Definition | None:
     """The next version; None when a rival made it first. Call inside a transaction."""
-    upstreams.lock(spec.dependencies)
+    upstreams.lock(spec.dependencies, current.pipeline.id)
     number, now = current.version.number + 1, timezone.now()
     changed = Pipeline.objects.live().filter(id=current.pipeline.id, version=current.version.number)
     if not changed.update(pipeline_id=slug, version=number, updated_at=now, **_columns(document, spec)):

@@ -273,7 +273,7 @@ class _Settings:
     def connection(self) -> str:
         """Nodes on one connection share its limit unless they name a pool of their own."""
         found = self.config.get("conn_id")
-        return found if isinstance(found, str) else ""
+        return found if isinstance(found, str) and len(found) <= LONGEST_NAME else ""
 
 
 def _read_edges(document: Mapping[str, Any], known: Collection[str], problems: list[Problem]) -> tuple[EdgeSpec, ...]:

@@ -19,14 +19,21 @@ _LOCK = 0x62726F6B_64657073  # "brokdeps", a key for PostgreSQL's advisory locks
 _MOST_NAMED = 10
 
 
-def lock(rules: Sequence[DependencyRule]) -> None:
+def lock(rules: Sequence[DependencyRule], own_id: uuid.UUID | None = None) -> None:
     """Saves that bring dependencies go one after the other, from here to their commit. Call before any row is touched.
 
     Two saves that close a cycle together would not see each other's rows. SQLite has one writer at a time anyhow.
+
+    `own_id`: of the pipeline that is saved, where it is not new. Its row is taken together with those of its upstreams, in the order of
+    their ids, which is everybody's who holds several: nobody waits in a circle.
     """
-    if rules and connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    if not rules or connection.vendor != "postgresql":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    if own_id is not None:
+        rows = Pipeline.objects.live().filter(Q(id=own_id) | _named_by(rules)).order_by("id")
+        list(rows.select_for_update(no_key=True).values_list("id", flat=True))
 
 
 def keep(pipeline: Pipeline, rules: Sequence[DependencyRule], *, earlier: Mapping[str, Any] | None = None) -> None:
@@ -72,9 +79,7 @@ def _resolve(
     rules: Sequence[DependencyRule], own_id: uuid.UUID | None, live: PipelineQuerySet
 ) -> tuple[dict[uuid.UUID, DependencyRule], list[Problem]]:
     """The rule of each upstream, by its id. A rule of `dependency_rules` takes the place of an entry in `depends_on`."""
-    references = [rule.pipeline_id for rule in rules]
-    ids = [key for reference in references if (key := parse_id(reference)) is not None]
-    rows = list(live.filter(Q(id__in=ids) | Q(pipeline_id__in=references)).order_by("id").only("id", "pipeline_id"))
+    rows = list(live.filter(_named_by(rules)).order_by("id").only("id", "pipeline_id"))
     by_slug, known = {row.pipeline_id: row.id for row in rows}, {row.id for row in rows}
     found: dict[uuid.UUID, DependencyRule] = {}
     problems = []
@@ -90,6 +95,12 @@ def _resolve(
         else:
             found.setdefault(key, rule)
     return found, problems
+
+
+def _named_by(rules: Sequence[DependencyRule]) -> Q:
+    references = [rule.pipeline_id for rule in rules]
+    ids = [key for reference in references if (key := parse_id(reference)) is not None]
+    return Q(id__in=ids) | Q(pipeline_id__in=references)
 
 
 def _refuse_cycle(pipeline: Pipeline, upstreams: Mapping[uuid.UUID, DependencyRule]) -> None:

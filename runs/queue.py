@@ -63,10 +63,11 @@ def claim(worker_id: str, limit: int) -> list[Lease]:
 def _claim_once(worker_id: str, expected: list[Candidate], limit: int) -> tuple[list[Lease], list[Candidate]]:
     """The leases of what could be started, and the runs that could not, because a limit is reached or was not `expected`."""
     with transaction.atomic():
+        # Before the worker's own row: a heartbeat must not wait for what this may wait for.
+        places = Places(expected)
         # A worker that was given up must not take anything: its runs would belong to nobody.
         if not Worker.objects.select_for_update(no_key=True).filter(id=worker_id).exists():
             return [], []
-        places = Places(expected)
         ready = limits.candidates(limit, lock=True)
         taken = [candidate for candidate in ready if places.take(candidate)]
         leases = [transitions.start_run(candidate.run_id, worker_id) for candidate in taken]

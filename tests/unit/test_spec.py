@@ -40,6 +40,7 @@ def test_aliases_defaults_and_numbers_as_forms_send_them() -> None:
     ).nodes[0]
     assert (node.retry, node.timeout_seconds, node.pool) == (RetryPolicy(2, 1000, "exponential"), 1.5, "db")
     assert from_document(with_node(config={"timeout": 0})).nodes[0].timeout_seconds == 1800.0
+    assert from_document(with_node(config={"conn_id": "x" * 201})).nodes[0].pool == ""  # no connection has such a name
 
 
 def test_unknown_keys_do_not_matter() -> None:
