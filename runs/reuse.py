@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
 
-from pipelines import references
+from brokoli_site.common.errors import BrokoliError
+from pipelines import parameters, references
 from pipelines.graph import Graph
+from pipelines.nodes import registry
 from pipelines.spec import NodeSpec, PipelineSpec, from_document
 from runs import log, transitions
 from runs.models import NodeOutput, NodeRun, Run
-from runs.states import NODE_DONE
+from runs.states import NODE_DONE, EntryKind
 
 
 def standing(graph: Graph, finished: Collection[str], available: Callable[[str], bool]) -> frozenset[str]:
@@ -71,30 +74,42 @@ def take_over(
         if node_run.status in NODE_DONE and node_run.node_id in outputs
     }
     again = graph.below(run.resume_from_node) if run.resume_from_node else frozenset()
-    candidates = (finished & unchanged(spec, from_document(earlier.version.document))) - set(again)
+    candidates = (finished & unchanged(spec, from_document(earlier.version.document), run.params)) - set(again)
     taken = {}
     entries = []
-    for node_id in standing(graph, candidates, lambda node_id: is_whole(outputs[node_id])):
+
+    def is_there(node_id: str) -> bool:
+        whole = is_whole(outputs[node_id])
+        if not whole:
+            message = f"The output of run {earlier.id} is gone or damaged; the node runs again"
+            entries.append(log.entry(run.id, EntryKind.LOG, message, node_id=node_id, attempt=attempts[node_id].attempt, level="warning"))
+        return whole
+
+    for node_id in standing(graph, candidates, is_there):
         taken[node_id] = copy_output(outputs[node_id], run.id, node_id)
         entries.append(transitions.skip_node(attempts[node_id], f"its output of run {earlier.id} is reused", taken[node_id]))
     log.append(entries, run.epoch)
     return taken
 
 
-def unchanged(spec: PipelineSpec, earlier: PipelineSpec) -> frozenset[str]:
-    """Nodes that do the same to the same inputs in both definitions; their own upstream may still differ. Pure."""
+def unchanged(spec: PipelineSpec, earlier: PipelineSpec, given: Mapping[str, Any]) -> frozenset[str]:
+    """Nodes that do the same to the same inputs in both definitions, in a run with these params; their own upstream may still differ."""
     before = {node.id: node for node in earlier.nodes}
-    same_params = spec.params == earlier.params
+    same_params = parameters.resolved(spec.parameters, spec.params, given) == parameters.resolved(earlier.parameters, earlier.params, given)
     return frozenset(
         node.id
         for node in spec.nodes
         if node.id in before
         and (node.type, node.config) == (before[node.id].type, before[node.id].config)
         and spec.inputs_of(node.id) == earlier.inputs_of(node.id)
-        and (same_params or not _refers(node))
+        and (same_params or not _may_see_params(node))
     )
 
 
-def _refers(node: NodeSpec) -> bool:
-    """Whether the node's config holds a reference, which may be one to a parameter."""
-    return any(True for _ in references.find(json.dumps(node.config, default=str)))
+def _may_see_params(node: NodeSpec) -> bool:
+    """Whether the config holds a reference, which may be one to a param, or the node is a script, which is given them all."""
+    try:
+        is_script = bool(registry.get(node.type).raw_keys)
+    except BrokoliError:  # turned off since; its attempt is to say so
+        return True
+    return is_script or any(True for _ in references.find(json.dumps(node.config, default=str)))

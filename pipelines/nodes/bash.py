@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from pydantic import Field, field_validator
 
-from brokoli_site.common.errors import NodeError
+from brokoli_site.common.errors import NodeError, TransientNodeError
 from pipelines.nodes.base import Analysis, Column, NodeConfig, NodeContext, NodeType, PassThrough, Ports, Query, Result, Schema
 from pipelines.nodes.printed import PrintedLines
 from pipelines.problems import Problem
@@ -95,7 +95,7 @@ class Bash(NodeType):
             raise complaint
         if ended.status:
             words = "".join(f"\n{line}" for line in ended.last_words)
-            raise NodeError(f"The command ended with exit code {ended.status}{':' if words else '.'}{words}")
+            raise TransientNodeError(f"The command ended with exit code {ended.status}{':' if words else '.'}{words}")
         if ended.left_behind:
             context.log.warning(f"The command left {ended.left_behind} processes running; they were ended.")
         if context.inputs:

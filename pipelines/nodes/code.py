@@ -14,7 +14,7 @@ import pyarrow as pa
 from django.conf import settings
 from pydantic import Field
 
-from brokoli_site.common.errors import NodeError
+from brokoli_site.common.errors import NodeError, TransientNodeError
 from pipelines.nodes.base import Analysis, NodeConfig, NodeContext, NodeType, PassThrough, Ports, Query, Result, Schema
 from pipelines.nodes.printed import PrintedLines
 from pipelines.problems import Problem
@@ -148,12 +148,15 @@ def _failure(context: NodeContext, error: Mapping[str, Any], config: CodeConfig)
     for line in error["trace"]:
         context.log.error(line)
     message = error["message"][:_LONGEST_MESSAGE]
-    if error["kind"] == "MemoryError" or "ArrowMemoryError" in error["kind"]:
+    needs_memory = error["kind"] == "MemoryError" or "ArrowMemoryError" in error["kind"]
+    if needs_memory:
         message = f"the script needs more than its {config.max_memory_mb} MB of memory (max_memory_mb)"
     if error["kind"] == "SystemExit":
         message = f"the script ended itself with sys.exit({message})"
     what = f"{error['kind']}: {message}" if error["kind"] and message else error["kind"] or message
-    return NodeError(what if error["line"] is None else f"Line {error['line']} of the script: {what}")
+    # An exception may come of a service that is away for a moment; who asks for retries of a script means these.
+    failure = NodeError if not error["kind"] or needs_memory else TransientNodeError
+    return failure(what if error["line"] is None else f"Line {error['line']} of the script: {what}")
 
 
 def _output(context: NodeContext, path: Path) -> Query:

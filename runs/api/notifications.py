@@ -9,8 +9,10 @@ from rest_framework.response import Response
 
 from brokoli_site.common.api import ApiView
 from brokoli_site.common.openapi import problems
+from brokoli_site.common.time import iso
 from pipelines.hooks import EVENTS, KINDS, receiver
 from runs.api.lookup import check_run
+from runs.api.serializers import Moment
 from runs.models import Notification
 
 MOST_SHOWN = 1_000  # a run has some twenty; only one whose nodes fail by the hundred has more
@@ -38,8 +40,8 @@ class NotificationSerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=Notification.Status.values)
     attempts = serializers.IntegerField()
     error = serializers.CharField(help_text="Why the last attempt failed.")
-    created_at = serializers.DateTimeField()
-    sent_at = serializers.DateTimeField(allow_null=True)
+    created_at = Moment()
+    sent_at = Moment(allow_null=True)
     next_attempt_at = serializers.SerializerMethodField(help_text="While it is pending.")
 
     def get_receiver(self, notification: Notification) -> str:
@@ -47,7 +49,7 @@ class NotificationSerializer(serializers.Serializer[Any]):
 
     def get_next_attempt_at(self, notification: Notification) -> str | None:
         pending = notification.status == Notification.Status.PENDING
-        return serializers.DateTimeField().to_representation(notification.next_attempt_at) if pending else None
+        return iso(notification.next_attempt_at) if pending else None
 
 
 class RunNotificationsView(ApiView):

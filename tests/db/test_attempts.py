@@ -169,3 +169,5 @@ def test_a_missing_or_damaged_artifact_executes_its_node_again(
     resumed = execute(triggers.resume(failed.id), opened)
 
     assert (resumed.status, sorted(executed.nodes)) == ("success", sorted(again))
+    told = {entry.node_id for entry in LogEntry.objects.filter(run=resumed, message__contains="is gone or damaged; the node runs again")}
+    assert told == set(lost.split()) & set(again)

@@ -88,6 +88,14 @@ def ask(workshop: Workshop, script: str, **config: object) -> Outcome:
     return workshop.run("code", Given({"script": script, **config}, [IDS]))
 
 
+@pytest.mark.parametrize(
+    ("script", "again"),
+    [("raise OSError('away')", True), ("import sys; sys.exit(3)", True), ("pass", False), ("output_data = 5", False)],
+)
+def test_what_a_script_raises_may_pass_and_what_is_wrong_with_its_output_does_not(workshop: Workshop, script: str, again: bool) -> None:
+    assert fail(workshop, script).retryable is again
+
+
 def test_a_loop_for_ever_runs_out_of_time(workshop: Workshop) -> None:
     error = fail(workshop, "while True: pass", stop=Stop(timeout_seconds=0.3))
     assert isinstance(error, NodeTimeout)
@@ -155,6 +163,7 @@ def test_a_fork_bomb_is_ended(workshop: Workshop) -> None:
 def test_memory_without_end(workshop: Workshop) -> None:
     error = fail(workshop, "x = []\nwhile True:\n    x.append(bytearray(1_000_000))", max_memory_mb=128)
     assert error.message == "Line 3 of the script: MemoryError: the script needs more than its 128 MB of memory (max_memory_mb)"
+    assert not error.retryable
 
 
 def test_memory_of_many_processes_counts_together(workshop: Workshop) -> None:

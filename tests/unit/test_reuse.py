@@ -3,6 +3,7 @@
 import pytest
 
 from pipelines.graph import Graph
+from pipelines.parameters import Parameter
 from pipelines.spec import EdgeSpec, NodeSpec, PipelineSpec
 from runs.reuse import standing, unchanged
 
@@ -35,19 +36,30 @@ def test_standing(finished: str, missing: str, stand: str) -> None:
 
 
 def test_a_changed_config_is_not_unchanged() -> None:
-    assert unchanged(diamond(left={"query": "SELECT 2"}), diamond(left={"query": "SELECT 1"})) == {"source", "right", "join", "sink"}
+    assert unchanged(diamond(left={"query": "SELECT 2"}), diamond(left={"query": "SELECT 1"}), {}) == {"source", "right", "join", "sink"}
 
 
 def test_a_changed_edge_changes_the_node_that_it_feeds() -> None:
     before = diamond()
     after = PipelineSpec("Diamond", before.nodes, (*before.edges[:-1], EdgeSpec("left", "sink")))
 
-    assert unchanged(after, before) == {"source", "left", "right", "join"}
+    assert unchanged(after, before, {}) == {"source", "left", "right", "join"}
 
 
 def test_another_default_of_a_parameter_changes_the_nodes_that_refer_to_one() -> None:
     before = diamond(left={"query": "SELECT ${param.top}"}, right={"query": "SELECT 1"})
     after = PipelineSpec(before.name, before.nodes, before.edges, params={"top": 5})
 
-    assert unchanged(after, before) == {"source", "right", "join", "sink"}
-    assert unchanged(after, after) == {"source", "left", "right", "join", "sink"}
+    assert unchanged(after, before, {}) == {"source", "right", "join", "sink"}
+    assert unchanged(after, after, {}) == {"source", "left", "right", "join", "sink"}
+    assert unchanged(after, before, {"top": 7}) == {"source", "left", "right", "join", "sink"}
+
+
+def test_another_declared_default_changes_scripts_too() -> None:
+    """A script is given all params, whether or not it names one in its config."""
+    script = NodeSpec("script", "code", "script", {"script": "output_data = rows"})
+    before = PipelineSpec("P", (*diamond().nodes, script), diamond().edges, parameters=(Parameter("n", "integer", default=1),))
+    after = PipelineSpec("P", before.nodes, before.edges, parameters=(Parameter("n", "integer", default=2),))
+
+    assert unchanged(after, before, {}) == {"source", "left", "right", "join", "sink"}
+    assert unchanged(after, before, {"n": 3}) == unchanged(after, after, {}) == {"source", "left", "right", "join", "sink", "script"}
