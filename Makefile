@@ -4,7 +4,7 @@ PYTHON ?= python3
 PORT ?= 8080
 # Arguments for pytest: `make test-sqlite TESTS="tests/unit -x"`.
 TESTS ?=
-# What meets the database; the rest is the same on any and runs once, with SQLite.
+# What meets the database; the rest, and what is marked `any_database` there, is the same on any and runs once, with SQLite.
 STORED := tests/api tests/db tests/processes tests/races tests/security
 
 BIN := .venv/bin
@@ -55,11 +55,11 @@ test-sqlite: $(DEVELOPMENT) ## Run the tests on the embedded default.
 
 test-postgresql: $(DEVELOPMENT) ## Run the tests on a PostgreSQL server of their own.
 	@echo "Tests on PostgreSQL"
-	@$(BIN)/python -m tests.postgres $(PYTEST) -m "not slow" $(or $(TESTS),$(STORED))
+	@$(BIN)/python -m tests.postgres $(PYTEST) -m "not slow and not any_database" $(or $(TESTS),$(STORED))
 
 test-slow: $(DEVELOPMENT) ## Run the tests that take longer, on both databases.
 	@env -u DATABASE_URL $(PYTEST) -m slow $(TESTS)
-	@$(BIN)/python -m tests.postgres $(PYTEST) -m slow $(TESTS)
+	@$(BIN)/python -m tests.postgres $(PYTEST) -m "slow and not any_database" $(or $(TESTS),$(STORED))
 
 chaos: $(DEVELOPMENT) ## Kill workers at random under RUNS (1000) runs and prove that none is lost: DATABASE, WORKERS, SECONDS, SEED.
 	@$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(WORKERS),--workers $(WORKERS)) \

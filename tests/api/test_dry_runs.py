@@ -17,7 +17,7 @@ from pipelines.models import Pipeline
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from tests.writes import everything_in
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DRAFT = "/api/pipelines/dry-run"

@@ -12,7 +12,7 @@ from django.test import Client
 from runs.states import RunStatus
 from tests.history import START, lines, past_pipeline, produce, saved_run
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 READS = {200, 400, 401, 403, 404, 503}
 CALLS = {

@@ -9,6 +9,8 @@ import requests
 
 from tests.conftest import StartServer
 
+pytestmark = pytest.mark.any_database
+
 
 def pieces(body: bytes, size: int = 1000) -> Iterator[bytes]:
     yield from (body[start : start + size] for start in range(0, len(body), size))

@@ -8,6 +8,8 @@ import pytest
 from tests.conftest import StartWorker
 from tests.programs import free_port
 
+pytestmark = pytest.mark.any_database
+
 
 def _file(folder: Path) -> Path:
     path = folder / "file"

@@ -17,6 +17,8 @@ from runs import triggers
 from tests.conftest import StartWorker
 from tests.programs import ROOT, environment, free_port, wait_for
 
+pytestmark = pytest.mark.any_database
+
 DEMO = [sys.executable, "-m", "examples.demo"]
 
 

@@ -19,6 +19,8 @@ from tests.conftest import StartServer, StartWorker
 from tests.curl import STAND_IN
 from tests.programs import ROOT, environment, free_port
 
+pytestmark = pytest.mark.any_database
+
 README = (ROOT / "README.md").read_text()
 DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
 # What a page's own text says of a server that others reach.
@@ -94,6 +96,7 @@ def test_the_two_commands_are_what_continuous_integration_runs() -> None:
     assert all(command in (ROOT / ".ci" / "run").read_text() for command in commands)
 
 
+@pytest.mark.slow
 def test_setting_up_for_others(shell: Path) -> None:
     (settings.HOME / "brokoli.sqlite3").unlink(missing_ok=True)
     with sqlite3.connect(settings.HOME / "brokoli.sqlite3") as database:

@@ -20,7 +20,7 @@ from tests.conftest import StartServer
 from tests.programs import wait_for
 from tests.writes import everything_in
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 def sql(node_id: str, query: str) -> dict[str, Any]:

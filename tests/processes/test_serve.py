@@ -12,6 +12,8 @@ from tests.conftest import StartServer, StartWorker
 from tests.factories import accept_run
 from tests.programs import free_port, wait_for
 
+pytestmark = pytest.mark.any_database
+
 
 def children(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)

@@ -18,7 +18,7 @@ from runs.states import RunStatus
 from tests.factories import accept_run, end_run, make_pipeline
 from tests.receivers import answer, receiver
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 CANARY = "c4nary-7d1f"
 
 

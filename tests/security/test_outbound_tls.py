@@ -19,6 +19,8 @@ from brokoli_site.common.addresses import Allowed
 from brokoli_site.common.outbound import Limits, NotReached, opened
 from tests.receivers import Receiver, answer, receiver
 
+pytestmark = pytest.mark.any_database
+
 LIMITS = Limits(5, 0, Allowed.read("127.0.0.1/32"))
 NOW = dt.datetime.now(dt.UTC)
 

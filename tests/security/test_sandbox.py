@@ -9,6 +9,8 @@ from pipelines.nodes.base import NodeContext, Query
 from runs.engine import RunSession
 from tests.engine.conftest import Plant, plant, session
 
+pytestmark = pytest.mark.any_database
+
 __all__ = ["plant", "session"]
 
 

@@ -16,6 +16,8 @@ from pipelines.nodes.base import Column
 from runs import duckdb_instances
 from runs.engine import EngineLimits
 
+pytestmark = pytest.mark.any_database
+
 CANARY = "canary-7f3a"
 SCHEMA = (Column("a", "BIGINT"),)
 
