@@ -1,5 +1,5 @@
 """Runs in Django's admin. Django imports this package; each module registers its own."""
 
-from runs.admin import backfills, notifications, parts, pools, runs
+from runs.admin import backfills, notifications, parts, pools, runs, schedules
 
-__all__ = ["backfills", "notifications", "parts", "pools", "runs"]
+__all__ = ["backfills", "notifications", "parts", "pools", "runs", "schedules"]

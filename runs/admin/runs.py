@@ -45,7 +45,12 @@ class RunAdmin(HistoryAdmin):
             "How it came and went",
             {
                 "classes": ["collapse"],
-                "fields": [("trigger", "priority", "logical_date"), ("resumed_from_link", "resumed_by"), ("cancel", "worker")],
+                "fields": [
+                    ("trigger", "priority", "logical_date", "interval"),
+                    ("backfill_link", "upstream_link"),
+                    ("resumed_from_link", "resumed_by"),
+                    ("cancel", "worker"),
+                ],
             },
         ),
     ]
@@ -103,6 +108,18 @@ class RunAdmin(HistoryAdmin):
     def queued(self, run: Run) -> str:
         waited = milliseconds(run.created_at, run.started_at)
         return "-" if waited is None else human_duration(waited)
+
+    @admin.display(description="Interval (UTC)")
+    def interval(self, run: Run) -> str:
+        return f"{moment(run.interval_start)} to {moment(run.interval_end)}" if run.interval_start else "-"
+
+    @admin.display(description="Backfill")
+    def backfill_link(self, run: Run) -> SafeString | str:
+        return link("runs_backfill", run.backfill_id, run.backfill_id) if run.backfill_id else "-"
+
+    @admin.display(description="Made by the end of")
+    def upstream_link(self, run: Run) -> SafeString | str:
+        return link("runs_run", run.upstream_run_id, run.upstream_run_id) if run.upstream_run_id else "-"
 
     @admin.display(description="Resumed from")
     def resumed_from_link(self, run: Run) -> SafeString | str:
