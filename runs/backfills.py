@@ -79,12 +79,14 @@ def start(plan: Plan, *, user: Any = None) -> tuple[Plan, Backfill, list[UUID]]:
     """
     backfill = Backfill(pipeline=plan.pipeline, start=plan.start, end=plan.end, only=plan.only, max_active=plan.max_active, created_at=timezone.now())
     backfill.created_by_id = getattr(user, "pk", None)
-    triggers.node_count(triggers.current_version(plan.pipeline))  # checks the definition, which may take long, before the transaction
+    # Checking the definition and making the rows may take seconds: before the transaction, which keeps others waiting.
+    decided, runs, node_runs = _prepared(plan, backfill)
     with transaction.atomic():
-        # Two backfills of what is missing, at the same moment: the second sees what the first made.
         if not Pipeline.objects.live().select_for_update(no_key=True).filter(id=plan.pipeline.id).exists():
             raise NotFound("The pipeline was deleted.")
-        decided, runs, node_runs = _prepared(plan, backfill)
+        # Two backfills of what is missing, at the same moment: the second sees what the first made.
+        if plan.only != "all" and backfill_plans.decide(plan.pipeline, plan.slots, plan.only) != decided.slots:
+            decided, runs, node_runs = _prepared(plan, backfill)
         backfill.run_count = len(runs)
         backfill.save(force_insert=True)
         transitions.create_runs(runs, node_runs)

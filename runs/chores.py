@@ -17,15 +17,16 @@ _DAY = 24 * _HOUR
 def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
     """What a worker with this artifact store looks after."""
     return (
-        Chore("collect strays", _DAY, lambda: retention.collect_strays(store)),
-        Chore("purge old runs", _PURGE_EVERY, lambda: _purge(store)),
         Chore("send notifications", 1.0, postman.look, on_end=True),
-        Chore("forget notifications", _DAY, delivery.forget),
         Chore("make due runs", 1.0, lambda: scheduler.look(seconds=_MAKE_SECONDS)),
         Chore("catch up with saves", 60.0, scheduler.catch_up_with_saves),
         Chore("look at deadlines", 1.0, sla.look),
         Chore("settle upstream ends", 1.0, upstream_ends.settle, on_end=True),
         Chore("forget idempotency keys", _HOUR, idempotency.forget),
+        Chore("forget notifications", _DAY, delivery.forget),
+        # Last: all are due when a worker starts, and these may take their time.
+        Chore("purge old runs", _PURGE_EVERY, lambda: _purge(store)),
+        Chore("collect strays", _DAY, lambda: retention.collect_strays(store)),
     )
 
 

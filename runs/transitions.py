@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from brokoli_site.common.errors import BrokoliError, Conflict, NotFound
@@ -76,9 +76,19 @@ def create_runs(runs: Sequence[Run], node_runs: Iterable[NodeRun]) -> None:
         # The lock keeps a deletion waiting until this commits. The foreign key would not: PostgreSQL looks at it only at the commit.
         if not Pipeline.objects.live().select_for_update(no_key=True).filter(id=runs[0].pipeline_id).exists():
             raise NotFound("The pipeline was deleted.")
-        NodeRun.objects.bulk_create(node_runs, batch_size=100)
+        _insert_node_runs(list(node_runs))
         log.append([log.entry(run.id, EntryKind.RUN_CREATED, f"Run created (trigger: {run.trigger})", data={"status": run.status}) for run in runs])
         log.notify()
+
+
+def _insert_node_runs(node_runs: Sequence[NodeRun]) -> None:
+    """As `bulk_create` does, which takes ten seconds to write the statements for a thousand runs of fifty nodes, while all others wait."""
+    fields = NodeRun._meta.concrete_fields
+    table, columns = NodeRun._meta.db_table, [str(field.column) for field in fields]
+    quote = connection.ops.quote_name
+    statement = f"INSERT INTO {quote(table)} ({', '.join(map(quote, columns))}) VALUES ({', '.join(['%s'] * len(columns))})"  # noqa: S608 - names of ours
+    with connection.cursor() as cursor:
+        cursor.executemany(statement, [[field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields] for row in node_runs])
 
 
 def start_run(run_id: UUID, owner: str) -> Lease | None:

@@ -5,9 +5,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
-from runs import backfills, queue
+from runs import backfills, queue, triggers
+from runs.backfill_plans import Only
 from runs.backfills import Plan
 from runs.models import Run
 from runs.transitions import Lease
@@ -29,6 +30,20 @@ def test_backfills_of_what_is_missing_make_each_date_once() -> None:
     assert not [result for result in results if isinstance(result, Exception)], results
     dates = list(Run.objects.values_list("logical_date", flat=True))
     assert (len(dates), len(set(dates))) == (20, 20)
+
+
+@pytest.mark.parametrize("only", ["all", "missing", "unfinished"])
+def test_what_takes_long_is_done_while_nobody_waits(only: Only, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On SQLite every heartbeat waits for the transaction."""
+    prepare, asked = triggers.prepare, []
+
+    def watched(*arguments: Any) -> Any:
+        asked.append(connection.in_atomic_block)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(triggers, "prepare", watched)
+    assert len(backfills.start(plan(only=only))[2]) == 20
+    assert asked == [False]
 
 
 def test_cancel_and_claims_at_once() -> None:
