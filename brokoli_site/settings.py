@@ -123,7 +123,9 @@ def _database(config: dict[str, Any]) -> dict[str, Any]:
     # A server that falls silent (its machine is gone, a cable is cut) is an error within a lease, not after the quarter of an hour
     # that the system would wait. What the URL says (`?sslmode=verify-full`) goes before.
     options = {"connect_timeout": 5, "application_name": "brokoli", "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
-    options |= {"tcp_user_timeout": 10_000} | config.get("OPTIONS", {})
+    # A process that is frozen in the middle of a transaction holds its rows: the server ends it, so that others can take its runs over.
+    # No transaction of ours waits for anything but the database.
+    options |= {"tcp_user_timeout": 10_000, "options": "-c idle_in_transaction_session_timeout=5s"} | config.get("OPTIONS", {})
     return config | {"OPTIONS": options, "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 
 

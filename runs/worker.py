@@ -1,6 +1,7 @@
 """The worker: claims runs, keeps their leases alive, executes them, finishes them, and takes over from workers that died.
 
-Threads: the main one claims and listens; one beats; each run has one; nodes share a pool. None waits for another's database work.
+Threads: the main one claims and listens; one beats; one takes over from the dead; each run has one; nodes share a pool.
+None waits for another's database work.
 """
 
 import os
@@ -66,6 +67,8 @@ class WorkerProcess:
         resources = self.open_resources()
         heart = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
         heart.start()
+        reaper = threading.Thread(target=self._look_after_others, name="reaper", daemon=True)
+        reaper.start()
         self._ticker = Ticker(chores.of_worker(resources.store, self._postman))
         ticking = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
         ticking.start()
@@ -81,6 +84,7 @@ class WorkerProcess:
             self._ended.set()
             self._ticker.stop()
             heart.join(timeout=5)
+            reaper.join(timeout=5)
             ticking.join(timeout=5)
             self._postman.close(_SENDING_SECONDS if self._signals < 2 else 0.0)
             resources.pool.shutdown(wait=False, cancel_futures=True)
@@ -237,9 +241,9 @@ class WorkerProcess:
         self._watch = queue.Watch(worker.id, self.options.max_deaths)
 
     def _keep_alive(self) -> None:
-        """Beat, and look after the other workers. A worker that cannot beat for a lease gives its runs up by itself."""
+        """Beat. A worker that cannot beat for a lease gives its runs up by itself."""
         interval = self.options.lease_seconds / _BEATS_PER_LEASE
-        pause = 0.0  # the first look is at once: who died on this machine before us is known by its process
+        pause = 0.0
         while not self._ended.wait(pause):
             started = clock()
             pause = interval
@@ -249,7 +253,6 @@ class WorkerProcess:
                 elif not self._tenure.renew(started):
                     self._drop_runs(started)
                     pause = 0.0  # this beat was sent before the process stood still, maybe: the next one is sure to be new
-                self._watch.reap()
             except _AWAY as error:
                 self._database_away(error)
                 pause = interval / 4
@@ -271,6 +274,22 @@ class WorkerProcess:
         logger.warning("lease ran out", worker=self._worker_id, executing=len(self._executing))
         self._tell_all(lambda control: (control.lost,))
         self._tenure = Tenure(self._worker_id, self.options.lease_seconds, started)
+
+    # --- reaper thread ---
+
+    def _look_after_others(self) -> None:
+        """Take over from workers that died. Not between two beats: a worker that was frozen in a transaction holds the rows of its runs,
+        and who waits for them would be silent for as long, and be given up in turn."""
+        pause = 0.0  # the first look is at once: who died on this machine before us is known by its process
+        while not self._ended.wait(pause):
+            pause = self.options.lease_seconds / _BEATS_PER_LEASE
+            try:
+                self._watch.reap()
+            except _AWAY as error:
+                self._database_away(error)
+            except Exception:
+                logger.exception("reaping failed", worker=self._worker_id)
+        connections.close_all()
 
     def _unregister(self) -> None:
         try:

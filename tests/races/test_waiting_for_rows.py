@@ -1,7 +1,7 @@
 """Who waits for a row that another holds keeps nobody else waiting, and nobody in a circle."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,9 +11,13 @@ from django.db import connection, transaction
 from pipelines import definitions, upstreams
 from pipelines.models import Pipeline
 from runs import queue
-from runs.models import Worker
-from tests.factories import accept_run, make_pipeline, register_worker, save_pipeline
+from runs.executor import Resources
+from runs.models import Run, Worker
+from runs.worker import WorkerOptions
+from tests.conftest import StartWorker
+from tests.factories import accept_run, claim_one, make_pipeline, register_worker, save_pipeline
 from tests.programs import wait_for
+from tests.races.test_database_away import TidyWorker, resources  # noqa: F401 - a fixture
 from tests.races.test_races import at_once
 
 pytestmark = [
@@ -82,3 +86,31 @@ def test_a_save_with_upstreams_and_who_holds_several_pipelines_do_not_wait_in_a_
     finally:
         thread.join(timeout=30)
     assert held == [2]
+
+
+def test_who_takes_over_from_a_frozen_worker_beats_on(resources: Callable[..., Resources]) -> None:  # noqa: F811
+    """Frozen in the middle of a transaction, a worker holds the row of its run for as long as the server lets it."""
+    run, frozen = accept_run(), register_worker(lease_seconds=1)
+    claim_one(frozen)
+    worker = TidyWorker(WorkerOptions(1, 3, 3, 1), resources)
+    thread = threading.Thread(target=lambda: at_once(worker.run))
+    with transaction.atomic():
+        assert Run.objects.select_for_update(no_key=True).filter(id=run.id).exists()
+        thread.start()
+        try:
+            wait_for(lambda: waiting() == 1, 20, "the reaper to wait")
+            (beaten,) = Worker.objects.exclude(id=frozen.id).values_list("beat", flat=True)
+            wait_for(lambda: Worker.objects.filter(beat__gte=beaten + 3).exclude(id=frozen.id).exists(), 10, "three more beats")
+        finally:
+            worker.stop()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+
+
+def test_the_server_ends_a_transaction_that_its_client_forgot(start_program: StartWorker) -> None:
+    """The product's own settings, in a process of its own."""
+    question = "SHOW idle_in_transaction_session_timeout"
+    script = f"from django.db import connection; cursor = connection.cursor(); cursor.execute('{question}'); print(cursor.fetchone())"
+    program = start_program("shell", "--no-imports", "-c", script)
+    assert program.wait() == 0
+    assert "('5s',)" in program.output
