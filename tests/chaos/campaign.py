@@ -43,7 +43,7 @@ class Plan:
     seconds: float
     seed: int
     workers: int
-    lease_seconds: int = 4
+    lease_seconds: int = 6
 
 
 def fight(plan: Plan, env: Mapping[str, str], home: Path, postgres: Server | None) -> Verdict:
