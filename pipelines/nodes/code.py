@@ -4,13 +4,11 @@ No boundary against a hostile author: the script runs under the account of the w
 protects against mistakes; `docs/code-nodes.md` says what it does not protect against.
 """
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
 from django.conf import settings
 from pydantic import Field
 
@@ -18,8 +16,8 @@ from brokoli_site.common.errors import NodeError, TransientNodeError
 from pipelines.nodes.base import Analysis, NodeConfig, NodeContext, NodeType, PassThrough, Ports, Query, Result, Schema
 from pipelines.nodes.printed import PrintedLines
 from pipelines.problems import Problem
-from pipelines.processes import running
-from pipelines.processes.protocol import OUTPUT, RESULT
+from pipelines.processes import leavings, running
+from pipelines.processes.leavings import Failure
 from pipelines.spec import NodeSpec
 
 _VIEW = "script_output"
@@ -77,20 +75,22 @@ class Code(NodeType):
         python = {"python": config.python_path} if config.python_path else {}
         job = running.Job.script(folder, limits, _details(context), **python)
         ended = running.run(job, context.stop, context.log, PrintedLines(context.log))
-        result = _result(folder)
+        said = leavings.said(folder)
         complaint = ended.complaint("script", limits)
-        if complaint is not None and (result is None or "error" not in result):
+        if complaint is not None and (said is None or said.error is None):
             raise complaint
-        if result is None:
+        if said is None:
             words = f" It last said: {ended.last_words[-1]}" if ended.last_words else ""
             raise NodeError(f"The script ended its process with status {ended.status} before its output was taken.{words}")
-        if "error" in result:
-            raise _failure(context, result["error"], config)
+        if said.error is not None:
+            raise _failure(context, said.error, config)
         if ended.left_behind:
             context.log.warning(f"The script left {ended.left_behind} processes running; they were ended.")
-        for sentence in result.get("warnings", ()):
+        for sentence in said.warnings:
             context.log.warning(sentence)
-        return PassThrough(result["passes"]) if "passes" in result else _output(context, folder / OUTPUT)
+        if said.passes is not None and 0 <= said.passes < len(context.inputs):
+            return PassThrough(said.passes)
+        return _output(context, folder)
 
 
 def _syntax(script: str) -> list[Problem]:
@@ -135,37 +135,26 @@ def _details(context: NodeContext) -> dict[str, Any]:
     }
 
 
-def _result(folder: Path) -> dict[str, Any] | None:
-    """What the script's process says; None when it did not live to say it."""
-    try:
-        found = json.loads((folder / RESULT).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _failure(context: NodeContext, error: Mapping[str, Any], config: CodeConfig) -> NodeError:
-    for line in error["trace"]:
+def _failure(context: NodeContext, error: Failure, config: CodeConfig) -> NodeError:
+    for line in error.trace:
         context.log.error(line)
-    message = error["message"][:_LONGEST_MESSAGE]
-    needs_memory = error["kind"] == "MemoryError" or "ArrowMemoryError" in error["kind"]
+    message = error.message[:_LONGEST_MESSAGE]
+    needs_memory = error.kind == "MemoryError" or "ArrowMemoryError" in error.kind
     if needs_memory:
         message = f"the script needs more than its {config.max_memory_mb} MB of memory (max_memory_mb)"
-    if error["kind"] == "SystemExit":
+    if error.kind == "SystemExit":
         message = f"the script ended itself with sys.exit({message})"
-    what = f"{error['kind']}: {message}" if error["kind"] and message else error["kind"] or message
+    what = f"{error.kind}: {message}" if error.kind and message else error.kind or message
     # An exception may come of a service that is away for a moment; who asks for retries of a script means these.
-    failure = NodeError if not error["kind"] or needs_memory else TransientNodeError
-    return failure(what if error["line"] is None else f"Line {error['line']} of the script: {what}")
+    failure = NodeError if not error.kind or needs_memory else TransientNodeError
+    return failure(what if error.line is None else f"Line {error.line} of the script: {what}")
 
 
-def _output(context: NodeContext, path: Path) -> Query:
+def _output(context: NodeContext, folder: Path) -> Query:
     """The file that the script's process wrote. Nobody writes to it any more; it is checked, for a script may have written it itself."""
     try:
-        with pa.memory_map(str(path)) as file:
-            table = pa.ipc.open_file(file).read_all()
-        table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+        table = leavings.table(folder)
+    except leavings.Unusable as error:
         raise NodeError("The output of the script cannot be read; something else was written in its place.") from error
     context.connection.register(_VIEW, table)
     return Query(f"SELECT * FROM {_VIEW}")  # noqa: S608 - a constant

@@ -12,7 +12,8 @@ worker ──exec──▶ fork server ──fork──▶ supervisor ──fork
   child, so it has no descendants left exactly when it has no children. It ends them all when the job ends, when it is told to
   stop, when a limit is exceeded, and when the worker is gone or silent.
 - `script.py` runs a `code` node's script; `tables.py` turns rows into Arrow tables and back.
+- `leavings.py` reads in the worker what a script left, whatever that is.
 
-All but `running.py` and `lines.py` execute outside the worker. They import nothing of ours but each other: no Django, no DuckDB
+All but `running.py`, `lines.py` and `leavings.py` execute outside the worker. They import nothing of ours but each other: no Django, no DuckDB
 (an instance of it that is freed after a fork brings the process down), no settings.
 """

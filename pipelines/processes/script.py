@@ -33,6 +33,8 @@ NAME = "script.py"  # what tracebacks call the script
 LOST = 1  # exit status of a script whose result tells what went wrong
 _DYNAMIC = {"globals", "locals", "vars", "eval", "exec"}
 _MOST_FRAMES = 40
+_LONGEST_LINE = 2_000  # characters, of a traceback
+_LONGEST_MESSAGE = 10_000  # of an error: the worker reads it, and a script may put its data into it
 _BATCH_ROWS = 122_880  # as many as DuckDB's row groups have
 
 
@@ -46,7 +48,7 @@ def run(job: dict[str, Any], folder: str) -> int:
     except BaseException as error:
         result = {"error": public.failure(error)}
     try:
-        (Path(folder) / RESULT).write_text(json.dumps(result))
+        (Path(folder) / RESULT).write_text(json.dumps(result, ensure_ascii=False), "utf-8", "replace")
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # closed by the script
                 stream.flush()
@@ -264,7 +266,7 @@ class _Public:
     def failure(self, error: BaseException) -> dict[str, Any]:
         """`{kind, message, line, trace}`: `line` is the last line of the script that was executing, `trace` what Python would print."""
         if isinstance(error, tables.BadOutput):
-            return {"kind": "", "message": str(error), "line": None, "trace": []}
+            return {"kind": "", "message": str(error)[:_LONGEST_MESSAGE], "line": None, "trace": []}
         line = None
         if isinstance(error, SyntaxError) and error.filename == NAME:
             line = error.lineno
@@ -274,12 +276,13 @@ class _Public:
             line = frame.lineno if frame.filename == NAME else line
         shown = frames[start:][-_MOST_FRAMES:]
         trace = [f"{self.hide(frame.filename)}, line {frame.lineno}, in {frame.name}: {frame.line or ''}".rstrip(": ") for frame in shown]
-        return {"kind": type(error).__name__, "message": self._message(error), "line": line, "trace": trace}
+        trace = [one[:_LONGEST_LINE] for one in trace]
+        return {"kind": type(error).__name__[:_LONGEST_LINE], "message": self._message(error)[:_LONGEST_MESSAGE], "line": line, "trace": trace}
 
     def _message(self, error: BaseException) -> str:
         if isinstance(error, SyntaxError):
             return str(error.msg)
         try:
-            return self.hide(str(error))
+            return self.hide(str(error)[: 2 * _LONGEST_MESSAGE])  # paths are hidden first, and what is cut then tells no part of one
         except Exception:  # an exception of the script's own may fail at this, too
             return ""

@@ -244,6 +244,59 @@ def test_something_else_in_the_place_of_the_output(workshop: Workshop) -> None:
     assert "cannot be read" in error.message
 
 
+# What a script may leave where its result or its output is expected.
+LEAVINGS = {
+    "a pipe for a result": "os.mkfifo('../result.json')",
+    "a pipe for an output": "said('{}'); os.mkfifo('../output.arrow')",
+    "a folder": "os.mkdir('../result.json')",
+    "a link for a result": "os.symlink('/etc/passwd', '../result.json')",
+    "a link for an output": "said('{}'); os.symlink('/etc/passwd', '../output.arrow')",
+    "a link to what never ends": "os.symlink('/dev/zero', '../result.json')",
+    "a large result": "said(''); os.truncate('../result.json', 3 * 2**30)",
+    "a large output": "said('{}'); open('../output.arrow', 'w').truncate(15 * 2**30)",
+    "a deep result": "said('[' * 10**6)",
+    "another result": "said('{\"error\": 1}')",
+    "an input that there is not": "said('{\"passes\": 7}')",
+    "no text": """
+b = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b'\\0\\0\\0\\0\\2\\0\\0\\0'), pa.py_buffer(b'\\xff\\xfe')])
+write(pa.record_batch({'a': b}))""",
+    "a little that becomes much": """
+write(pa.record_batch({'a': pa.nulls(8 * 2**20, pa.int8()).fill_null(0)}), 500, compression='zstd')""",
+}
+LEAVING = """
+import os, pyarrow as pa
+def said(text):
+    open('../result.json', 'w').write(text)
+def write(batch, times=1, **options):
+    with pa.OSFile('../output.arrow', 'wb') as file, pa.ipc.new_file(file, batch.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        for _ in range(times):
+            writer.write_batch(batch)
+    said('{}')
+"""
+
+
+@pytest.mark.parametrize("leaving", LEAVINGS.values(), ids=LEAVINGS.keys())
+def test_whatever_a_script_leaves_neither_holds_up_the_worker_nor_fills_it(workshop: Workshop, leaving: str) -> None:
+    errors: list[NodeError] = []
+    process = psutil.Process()
+    most = process.memory_info().rss + 512 * MIB
+    node = threading.Thread(target=lambda: errors.append(fail(workshop, f"{LEAVING}\n{leaving}\nos._exit(0)")), daemon=True)
+    node.start()
+    give_up = time.monotonic() + 30
+    while node.is_alive():
+        assert time.monotonic() < give_up, "the worker is held up"
+        assert process.memory_info().rss < most
+        node.join(0.01)
+    assert "output" in errors[0].message
+    assert "unexpectedly" not in errors[0].message
+
+
+def test_an_error_that_holds_the_data_is_cut(workshop: Workshop) -> None:
+    error = fail(workshop, "class E(Exception): pass\nraise E('\\ud800' + 'x' * 50_000_000)")
+    assert error.message.startswith("Line 2 of the script: E: ?xxx")
+    assert len(error.message) < 10_000
+
+
 def test_a_supervisor_that_its_script_kills(workshop: Workshop) -> None:
     error = fail(workshop, f"{DAEMON}\ndaemon()\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)")
     assert isinstance(error, TransientNodeError)

@@ -35,7 +35,11 @@ CASES = Cases(
         ),
         Valid({"command": "ls", "working_dir": "work"}, rows=[(0, "here.txt")], before=_folder, name="a folder to work in"),
         Valid({"command": "pwd | grep -c home; ls -A | wc -l"}, rows=[(0, "1\n0")], name="an empty folder of its own"),
-        Valid({"command": "env | cut -d= -f1 | sort | grep -vE '^(_|SHLVL|PWD)$' | tr '\\n' ' '"}, logged=["HOME LANG"], name="a clean environment"),
+        Valid(
+            {"command": "env | cut -d= -f1 | sort | grep -vE '^(_|SHLVL|PWD)$' | tr '\\n' ' '"},
+            logged=["ARROW_DEFAULT_MEMORY_POOL HOME JE_ARROW_MALLOC_CONF LANG OMP_NUM_THREADS OPENBLAS_NUM_THREADS PATH TMPDIR TZ"],
+            name="a clean environment",
+        ),
     ],
     invalid=[
         Invalid({}, field="command", words="is missing"),
