@@ -32,6 +32,8 @@ CALLS = [
     ("POST", "/api/backfills/{backfill}/cancel", "runs.cancel"),
     ("GET", "/api/pools", "pipelines.view"),
     ("DELETE", "/api/pools/warehouse", "pipelines.edit"),
+    ("PUT", "/api/pools/warehouse", "pipelines.edit"),
+    ("POST", "/api/system/purge", "settings.edit"),
     ("GET", "/api/runs/{run}/logs", "runs.view"),
     ("GET", "/api/runs/{run}/logs/export", "runs.view"),
     ("GET", "/api/runs/{run}/notifications", "runs.view"),
