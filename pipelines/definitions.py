@@ -17,6 +17,7 @@ from django.utils.text import slugify
 
 from brokoli_site.common import yaml
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound, PreconditionFailed
+from brokoli_site.common.ids import parse_id
 from pipelines import documents, upstreams, validation
 from pipelines.guards import deletion_guards, save_listeners
 from pipelines.models import Pipeline, PipelineVersion
@@ -40,6 +41,11 @@ class Definition:
     def document(self) -> dict[str, Any]:
         found: dict[str, Any] = self.version.document
         return found
+
+
+def identify(key: str) -> uuid.UUID | None:
+    """The id that a client means, who may name a pipeline by its slug as well; None: neither. An id need not exist."""
+    return parse_id(key) or Pipeline.objects.live().filter(pipeline_id=key).values_list("id", flat=True).first()
 
 
 def find(pipeline_id: uuid.UUID | None) -> Definition:

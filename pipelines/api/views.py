@@ -15,7 +15,6 @@ from rest_framework.response import Response
 
 from brokoli_site.common.api import ApiView, StrictSerializer, read_body
 from brokoli_site.common.errors import BadRequest
-from brokoli_site.common.ids import parse_id
 from brokoli_site.common.json import PipelineJSONParser
 from brokoli_site.common.openapi import problems
 from brokoli_site.common.pagination import cursor_page
@@ -89,7 +88,7 @@ class PipelineDetail(ApiView):
     @extend_schema(operation_id="get_pipeline", parameters=[_ETAG], responses={200: serializers.PipelineSerializer, **problems(404)})
     def get(self, request: Request, pipeline_id: str) -> Response:
         """The pipeline at its current version."""
-        return _answer(definitions.find(parse_id(pipeline_id)))
+        return _answer(definitions.find(definitions.identify(pipeline_id)))
 
     @extend_schema(
         operation_id="replace_pipeline",
@@ -100,7 +99,7 @@ class PipelineDetail(ApiView):
     def put(self, request: Request, pipeline_id: str) -> Response:
         """Replace the definition; a new version."""
         document = _document(request)
-        return _answer(definitions.replace(parse_id(pipeline_id), document, seen=_seen(request), user=request.user))
+        return _answer(definitions.replace(definitions.identify(pipeline_id), document, seen=_seen(request), user=request.user))
 
     @extend_schema(
         operation_id="patch_pipeline",
@@ -111,12 +110,12 @@ class PipelineDetail(ApiView):
     def patch(self, request: Request, pipeline_id: str) -> Response:
         """Change some keys (JSON Merge Patch); a new version."""
         changes = _document(request)
-        return _answer(definitions.patch(parse_id(pipeline_id), changes, seen=_seen(request), user=request.user))
+        return _answer(definitions.patch(definitions.identify(pipeline_id), changes, seen=_seen(request), user=request.user))
 
     @extend_schema(operation_id="delete_pipeline", parameters=[_IF_MATCH], responses={204: None, **problems(404, 409, 412)})
     def delete(self, request: Request, pipeline_id: str) -> Response:
         """Delete the pipeline; 409 while runs of it are active or other pipelines depend on it."""
-        definitions.delete(parse_id(pipeline_id), seen=_seen(request))
+        definitions.delete(definitions.identify(pipeline_id), seen=_seen(request))
         return Response(status=204)
 
 
@@ -126,7 +125,7 @@ class PipelineValidate(ApiView):
     @extend_schema(operation_id="validate_pipeline", responses={200: serializers.ReportSerializer, **problems(404)})
     def get(self, request: Request, pipeline_id: str) -> Response:
         """Everything that keeps the saved pipeline from running, and what is doubtful."""
-        found = definitions.find(parse_id(pipeline_id))
+        found = definitions.find(definitions.identify(pipeline_id))
         return Response(_report(definitions.validate(found.document, found.pipeline)))
 
 
@@ -155,7 +154,7 @@ class VersionList(ApiView):
     )
     def get(self, request: Request, pipeline_id: str) -> Response:
         """The versions, newest first."""
-        pipeline = definitions.find(parse_id(pipeline_id)).pipeline
+        pipeline = definitions.find(definitions.identify(pipeline_id)).pipeline
         rows = PipelineVersion.objects.filter(pipeline=pipeline).select_related("created_by").defer("document").order_by("-number")
         if "before" in self.query:
             rows = rows.filter(number__lt=self.query["before"])
@@ -172,7 +171,7 @@ class VersionDetail(ApiView):
     )
     def get(self, request: Request, pipeline_id: str, number: str) -> Response:
         """The pipeline as it was at that version."""
-        return Response(definitions.represented(definitions.find_version(parse_id(pipeline_id), int(number))))
+        return Response(definitions.represented(definitions.find_version(definitions.identify(pipeline_id), int(number))))
 
 
 class PipelineRollback(ApiView):
@@ -187,7 +186,7 @@ class PipelineRollback(ApiView):
     def post(self, request: Request, pipeline_id: str) -> Response:
         """Go back to a version, by making a new one that does the same."""
         number = read_body(request, serializers.RollbackBody)["version"]
-        return _answer(definitions.rollback(parse_id(pipeline_id), number, seen=_seen(request), user=request.user))
+        return _answer(definitions.rollback(definitions.identify(pipeline_id), number, seen=_seen(request), user=request.user))
 
 
 class PipelineClone(ApiView):
@@ -202,7 +201,7 @@ class PipelineClone(ApiView):
     def post(self, request: Request, pipeline_id: str) -> Response:
         """A new pipeline with the same definition. With a schedule it starts disabled."""
         name = read_body(request, serializers.CloneBody).get("name", "")
-        return _answer(definitions.clone(parse_id(pipeline_id), name=name, user=request.user), status=201)
+        return _answer(definitions.clone(definitions.identify(pipeline_id), name=name, user=request.user), status=201)
 
 
 class PipelineExport(ApiView):
@@ -211,7 +210,7 @@ class PipelineExport(ApiView):
     @extend_schema(operation_id="export_pipeline", responses={(200, "application/yaml"): serializers.PipelineDocumentSerializer, **problems(404)})
     def get(self, request: Request, pipeline_id: str) -> HttpResponse:
         """The definition as a YAML file that `import` reads back the same."""
-        found = definitions.find(parse_id(pipeline_id))
+        found = definitions.find(definitions.identify(pipeline_id))
         disposition = f'attachment; filename="{found.pipeline.pipeline_id}.yaml"'
         return HttpResponse(definitions.export(found), content_type="application/yaml", headers={"Content-Disposition": disposition})
 

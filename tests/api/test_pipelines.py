@@ -316,7 +316,7 @@ def test_queries_that_are_refused(api: Client, query: str, name: str) -> None:
     assert (response.status_code, response.json()["errors"][0]["parameter"]) == (400, name)
 
 
-@pytest.mark.parametrize("pipeline_id", ["x", "1", UNKNOWN, UNKNOWN[:-1], "%00", "..%2f", "daily-orders", "null"])
+@pytest.mark.parametrize("pipeline_id", ["x", "1", UNKNOWN, UNKNOWN[:-1], "%00", "..%2f", "daily-order", "null"])
 def test_ids_that_are_no_pipeline_are_404(api: Client, pipeline_id: str) -> None:
     make(api)
     calls = [
@@ -334,6 +334,21 @@ def test_ids_that_are_no_pipeline_are_404(api: Client, pipeline_id: str) -> None
     for method, tail, body in calls:
         response = send(api, method, f"/api/pipelines/{pipeline_id}{tail}", body)
         assert (response.status_code, response.headers["Content-Type"]) == (404, "application/problem+json"), (method, tail)
+
+
+def test_a_slug_names_a_pipeline_wherever_its_id_does(api: Client) -> None:
+    made = make(api)
+    url = f"/api/pipelines/{made['pipeline_id']}"
+    assert api.get(url).json()["id"] == made["id"]
+    for tail in ("/validate", "/versions", "/versions/1", "/export"):
+        assert api.get(url + tail).status_code == 200, tail
+    changed = send(api, "PATCH", url, {"description": "By its slug"}).json()
+    assert (changed["id"], changed["version"]) == (made["id"], 2)
+    assert send(api, "POST", f"{url}/rollback", {"version": 1}).json()["version"] == 3
+    assert send(api, "POST", f"{url}/clone", {}).status_code == 201
+    assert send(api, "PUT", url, document()).json()["version"] == 4
+    assert send(api, "DELETE", url).status_code == 204
+    assert api.get(url).status_code == 404
 
 
 def test_methods_and_media_types_that_are_refused(api: Client) -> None:
