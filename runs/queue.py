@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from runs import identity, limits, transitions
 from runs.limits import Candidate, Places
-from runs.models import Run, Worker
+from runs.models import Run, UpstreamEnd, Worker
 from runs.states import RunStatus
 from runs.tenure import clock
 from runs.transitions import Lease
@@ -72,6 +72,12 @@ def _claim_once(worker_id: str, expected: list[Candidate], limit: int) -> tuple[
         taken = [candidate for candidate in ready if places.take(candidate)]
         leases = [transitions.start_run(candidate.run_id, worker_id) for candidate in taken]
         return [lease for lease in leases if lease is not None], [candidate for candidate in ready if candidate not in taken]
+
+
+def is_empty() -> bool:
+    """Whether no run waits or executes, and no end is left that may make one. One statement: between two, one may become the other."""
+    ends = UpstreamEnd.objects.order_by().values_list("run_id")
+    return not Run.objects.active().order_by().values_list("id").union(ends, all=True).exists()
 
 
 def release(lease: Lease, reason: str) -> None:

@@ -119,7 +119,7 @@ class WorkerProcess:
                 self._give_back_strays()
                 if not draining:
                     self._claim(pool, resources)
-                    if self.options.until_empty and not self._executing and not Run.objects.active().exists() and not self._postman.busy:
+                    if self.options.until_empty and not self._executing and queue.is_empty() and not self._postman.busy:
                         return
                 self._pass_on_cancels()
             except _AWAY as error:

@@ -1,11 +1,15 @@
 """Workers that meet at the end of a run: it starts who waits for it once."""
 
+from collections.abc import Callable
+
 import pytest
 
 from runs import upstream_ends
+from runs.executor import Resources
 from runs.models import Run, UpstreamEnd
 from runs.states import RunStatus, Trigger
 from tests.factories import accept_run, end_run, save_pipeline
+from tests.races.test_database_away import resources, work_until_empty  # noqa: F401 - a fixture
 from tests.races.test_races import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,3 +46,22 @@ def test_ends_that_meet_at_one_pipeline_make_one_run_together() -> None:
         assert not UpstreamEnd.objects.exists()
         for downstream in (both, reverse):
             assert Run.objects.filter(pipeline=downstream, trigger=Trigger.UPSTREAM).count() == round_number
+
+
+def test_a_worker_that_ends_when_nothing_is_left_waits_for_what_ends_call_for(
+    resources: Callable[..., Resources],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    orders, report = save_pipeline("Orders"), save_pipeline("Report", dependency_rules=triggered("orders"))
+    settle, busy = upstream_ends.settle, [True]
+
+    def later() -> int:
+        """At the second look, as when another chore takes its time."""
+        return 0 if UpstreamEnd.objects.exists() and busy and busy.pop() else settle()
+
+    monkeypatch.setattr(upstream_ends, "settle", later)
+    accept_run(orders)
+
+    work_until_empty(resources())
+
+    assert list(Run.objects.filter(pipeline=report).values_list("status", flat=True)) == [RunStatus.SUCCESS]
