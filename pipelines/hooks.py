@@ -5,6 +5,7 @@ hooks:
   on_success: [{type: email, url: "ops@example.org, data@example.org"}, {type: slack, url: "${env.BROKOLI_VAR_SLACK}"}]
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ MOST_HEADERS = 20
 LONGEST_URL = 2_000
 LONGEST_MESSAGE = 4_000
 LONGEST_CHANNEL = 200
+MOST_CHARACTERS = 64_000  # of all hooks together: each run and each notification keeps a copy
 
 _EXTRAS = {"webhook": ("headers", "message", "secret"), "slack": ("channel", "message"), "email": ("to", "message")}
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
@@ -89,6 +91,11 @@ def read(document: Mapping[str, Any], problems: list[Problem]) -> dict[str, tupl
         hook = _Reader(pointer, problems).hook(raw)
         if hook is not None:
             hooks[event] = (*hooks.get(event, ()), hook)
+    size = sum(len(json.dumps(stored(hook))) for found in hooks.values() for hook in found)
+    if size > MOST_CHARACTERS:
+        message = f"The hooks of a pipeline have at most {MOST_CHARACTERS:,} characters together; these have {size:,}."
+        problems.append(broken(message, "/hooks", field="hooks"))
+        return {}
     return hooks
 
 

@@ -20,6 +20,7 @@ from runs.models import IdempotencyKey
 KEPT = dt.timedelta(hours=24)
 LONGEST_KEY = 255
 _STEP = 500
+_MADE = frozenset({201, 202})  # what was refused, and what only looked (a backfill's `dry_run`), may be asked again and leaves nothing
 
 
 class KeyReused(BrokoliError):
@@ -74,7 +75,7 @@ def once(asked: Request, act: Callable[[], Answer]) -> tuple[Answer, bool]:
         if kept is not None:
             return kept, True
         answer = act()
-        if answer.status < 400:
+        if answer.status in _MADE:
             _keep(asked, answer)
         return answer, False
 

@@ -95,6 +95,15 @@ def test_a_param_is_no_part_of_a_host(url: str, is_good: bool) -> None:
     assert bool(problems) is not is_good
 
 
+def test_all_hooks_together_are_bounded() -> None:
+    """Each run keeps a copy."""
+    large = {"url": "https://hooks.example.org", "extra": {"headers": {f"X-{number}": "x" * 4_000 for number in range(20)}}}
+    problems: list[Problem] = []
+    assert hooks.read({"hooks": {"on_failure": large}}, problems) == {}
+    assert "64,000" in problems[0].message
+    assert hooks.read({"hooks": {"on_failure": [{"url": "https://hooks.example.org", "extra": {"message": "x" * 4_000}}] * 10}}, []) != {}
+
+
 def test_params_do_not_make_more_receivers_than_a_hook_may_have(settings: Any) -> None:
     settings.EMAIL_HOST = "mail.example.org"
     many = ",".join(f"p{number}@example.org" for number in range(400))
