@@ -163,7 +163,7 @@ def test_what_the_mail_server_says_is_not_repeated(settings: Any, monkeypatch: p
     assert found.error == "the mail server answered 535."
 
 
-@pytest.mark.parametrize("value", ["a\r\nBcc: evil@example.org", "a\nb", "\0", "evil@example.org\r\n"])
+@pytest.mark.parametrize("value", ["a\r\nBcc: evil@example.org", "a\nb", "evil@example.org\r\n"])
 def test_a_param_breaks_out_of_no_header(value: str, settings: Any) -> None:
     settings.EMAIL_HOST = "mail.example.org"
     found = tell({"type": "email", "url": "ops@example.org,${param.who}"}, who=value)
