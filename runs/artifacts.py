@@ -149,7 +149,8 @@ class ArtifactStore:
 
     def run_ids(self) -> list[str]:
         """The runs that have a folder, sorted."""
-        return sorted(entry.name for entry in os.scandir(self.root) if _RUN.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False))
+        with os.scandir(self.root) as entries:
+            return sorted(entry.name for entry in entries if _RUN.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False))
 
     def prune(self, keep: KeepRule) -> Pruned:
         """Delete drafts, artifacts that nobody references and folders of dead processes; never a run that `keep` leaves alone."""
@@ -222,4 +223,11 @@ class Workspace:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    return {entry.name: entry.stat(follow_symlinks=False).st_size for entry in os.scandir(folder) if not entry.is_dir(follow_symlinks=False)}
+    """Bytes of each file in the folder; files that others remove meanwhile are left out. Errors: `FileNotFoundError` without the folder."""
+    sizes = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                if not entry.is_dir(follow_symlinks=False):
+                    sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
+    return sizes

@@ -4,6 +4,7 @@ import datetime as dt
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
@@ -111,7 +112,7 @@ def collect_strays(store: ArtifactStore) -> Pruned:
         known = parse_id(run_id)
         if known is None:
             return None
-        if known not in gone and (store.run_folder(run_id).stat().st_mtime < oldest or Run.objects.active().filter(id=known).exists()):
+        if known not in gone and (_written_at(store.run_folder(run_id)) < oldest or Run.objects.active().filter(id=known).exists()):
             return None
         return _named(keys)
 
@@ -230,3 +231,11 @@ def _gone(run_ids: Collection[str]) -> set[UUID]:
 def _chunks(items: list[T]) -> Iterator[list[T]]:
     for start in range(0, len(items), _LOOKED_UP):
         yield items[start : start + _LOOKED_UP]
+
+
+def _written_at(folder: Path) -> float:
+    """When something was last put into the folder or removed; 0.0 when another collector removed it meanwhile."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,30 @@ def test_pruning_collects_what_nobody_references(store: ArtifactStore) -> None:
     assert names(store, "old") == ["2.1.parquet"]
     assert names(store, "active") == [".2.2.parquet.x.draft", "1.1.parquet"]
     assert (pruned.files, pruned.byte_count) == (2, len(WHOLE) + 4)
+
+
+def test_two_who_prune_do_not_trip_over_each_other(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other removes a file between the listing and the look at it."""
+    for key in ("old/1.1.parquet", "old/2.1.parquet"):
+        put(store, key)
+    listed = os.scandir
+
+    class Vanishing:
+        def __init__(self, folder: Path) -> None:
+            with listed(folder) as entries:
+                self.entries = list(entries)
+            if folder.name == "old":
+                store.delete("old/1.1.parquet")
+
+        def __enter__(self) -> Iterator[os.DirEntry[str]]:
+            return iter(self.entries)
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    monkeypatch.setattr(os, "scandir", Vanishing)
+
+    assert store.prune(lambda run_id, keys: ()).files == 1
 
 
 def test_pruning_removes_folders_that_are_empty(store: ArtifactStore) -> None:
