@@ -80,6 +80,7 @@ _RUN = {
     "interval_start": None,
     "interval_end": None,
     "backfill_id": None,
+    "upstream_run": None,
     "error": "",
     "created_at": "2024-01-15T06:00:00.000Z",
     "started_at": "2024-01-15T06:00:00.100Z",
