@@ -292,6 +292,7 @@ def history(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterat
         "?_facets=True",
     ],
 )
+@pytest.mark.slow
 def test_lists_walk_an_index_whatever_is_asked(client: Client, history: Pipeline, query: str) -> None:
     run = Run.objects.order_by("id").first()
     assert run is not None
@@ -305,6 +306,7 @@ def test_lists_walk_an_index_whatever_is_asked(client: Client, history: Pipeline
     assert len(captured) <= 9
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_is_quick_too(client: Client, history: Pipeline) -> None:
     run = Run.objects.order_by("-id").first()
     assert run is not None

@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from django.db import transaction
 
 from runs.models import Run, Worker
@@ -13,6 +14,7 @@ _LOCKED_SECONDS = 3.0  # of a lease of 2
 LONG = "SELECT count(*) AS n FROM range(600000000) AS t(i) WHERE sqrt(i)::BIGINT % 7 = 3"
 
 
+@pytest.mark.slow
 def test_a_lone_worker_that_could_not_beat_still_ends_its_run(start_worker: StartWorker) -> None:
     run = accept_run(make_pipeline([sql_node("long", LONG)], []))
     worker = start_worker(BROKOLI_LEASE_SECONDS="2")

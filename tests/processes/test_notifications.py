@@ -76,6 +76,7 @@ def test_a_worker_tells_of_a_start_a_failed_node_and_a_failed_run(start_worker: 
     assert "canary" not in worker.output
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_while_it_sends_is_followed_by_another(start_worker: StartWorker) -> None:
     reached: list[str] = []
 
