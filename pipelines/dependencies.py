@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
-from pipelines.problems import Problem, broken, kind_of, shortened
+from pipelines.problems import Problem, broken, kind_of, list_under, shortened
 
 UpstreamState = Literal["succeeded", "completed", "failed"]
 DependencyMode = Literal["gate", "trigger"]
@@ -93,17 +93,8 @@ def _way(came_from: Mapping[_Key, _Key], start: _Key, end: _Key) -> Sequence[_Ke
 
 
 def _list(document: Mapping[str, Any], key: str, problems: list[Problem]) -> list[Any]:
-    found = document.get(key)
-    if found is None:
-        return []
-    if not isinstance(found, list):
-        problems.append(broken(f"'{key}' must be a list, not {kind_of(found)}.", f"/{key}", field=key))
-        return []
-    if len(found) > MOST_DEPENDENCIES:
-        message = f"'{key}' names at most {MOST_DEPENDENCIES} pipelines; this one names {len(found)}."
-        problems.append(broken(message, f"/{key}", field=key))
-        return []
-    return found
+    crowded = f"'{key}' names at most {MOST_DEPENDENCIES} pipelines; this one names {{count}}."
+    return list_under(document, key, MOST_DEPENDENCIES, crowded, problems)
 
 
 def _rule(raw: Any, pointer: str, problems: list[Problem]) -> DependencyRule | None:

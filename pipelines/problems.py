@@ -1,7 +1,8 @@
 """What is wrong with a pipeline: one problem, and how its sentence names things. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +36,20 @@ def kind_of(value: object) -> str:
     """What a JSON value is, in words."""
     kinds = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
     return kinds.get(type(value), "something else")
+
+
+def list_under(document: Mapping[str, Any], key: str, most: int, crowded: str, problems: list[Problem]) -> list[Any]:
+    """The list under `key`; none where it is missing, wrong, or longer than `most` (which bounds all work that follows).
+
+    `crowded` is what is said of one that is too long, with `{count}` for its length.
+    """
+    found = document.get(key)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        problems.append(broken(f"'{key}' must be a list, not {kind_of(found)}.", f"/{key}", field=key))
+        return []
+    if len(found) > most:
+        problems.append(broken(crowded.format(count=len(found)), f"/{key}", field=key))
+        return []
+    return found

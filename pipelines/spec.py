@@ -13,7 +13,7 @@ from pipelines import dependencies, hooks, parameters, schedules
 from pipelines.dependencies import DependencyRule
 from pipelines.hooks import Hook
 from pipelines.parameters import Parameter
-from pipelines.problems import Problem, broken, kind_of, shortened
+from pipelines.problems import Problem, broken, kind_of, list_under, shortened
 from pipelines.schedules import MissedRuns, Overlap, SlaDeadline
 
 MOST_NODES = 500
@@ -161,17 +161,7 @@ def _whole_number(document: Mapping[str, Any], key: str, most: int, problems: li
 
 
 def _list(document: Mapping[str, Any], key: str, most: int, problems: list[Problem]) -> list[Any]:
-    """The list under `key`; none where it is missing, wrong, or longer than `most` (which bounds all work that follows)."""
-    found = document.get(key)
-    if found is None:
-        return []
-    if not isinstance(found, list):
-        problems.append(broken(f"'{key}' must be a list, not {kind_of(found)}.", f"/{key}", field=key))
-        return []
-    if len(found) > most:
-        problems.append(broken(f"A pipeline has at most {most} {key}; this one has {len(found)}. Split it in two.", f"/{key}", field=key))
-        return []
-    return found
+    return list_under(document, key, most, f"A pipeline has at most {most} {key}; this one has {{count}}. Split it in two.", problems)
 
 
 def _read_nodes(document: Mapping[str, Any], problems: list[Problem]) -> tuple[NodeSpec, ...]:
