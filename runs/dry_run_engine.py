@@ -280,8 +280,7 @@ def _failure(node: NodeSpec, error: Exception, names: faults.PublicNames) -> dic
     known = faults.of(error, names)
     if known is not None:
         return {"error": preview.clean(known.message)}
-    sentence = f"The node type '{node.type}' failed unexpectedly ({type(error).__name__}); the server's log says more."
-    return {"error": sentence, "trace": "".join(traceback.format_exception(error))}
+    return {"error": faults.unforeseen(error, node.type).message, "trace": "".join(traceback.format_exception(error))}
 
 
 def _nothing() -> Held:

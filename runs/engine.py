@@ -19,7 +19,7 @@ import duckdb
 import structlog
 from duckdb import DuckDBPyConnection
 
-from brokoli_site.common.errors import BrokoliError, NodeCancelled, NodeError
+from brokoli_site.common.errors import NodeCancelled, NodeError
 from pipelines.expressions import quote
 from pipelines.nodes import registry
 from pipelines.nodes.base import (
@@ -153,21 +153,16 @@ class RunSession:
             self._users += 1
         try:
             return self._execute(task, log, stop, names)
-        except NodeError:
-            raise
-        except BrokoliError as error:
-            raise NodeError(error.message) from error
         except duckdb.InterruptException as error:
             raise stop.reason or NodeCancelled() from error
-        except duckdb.Error as error:
-            raise faults.of_duckdb(error, names) from error
-        except OSError as error:
-            raise faults.of_system(error, names) from error
-        except MemoryError as error:
-            raise NodeError(faults.OUT_OF_MEMORY) from error
         except Exception as error:  # the node boundary: whatever a node type gets wrong fails the node, not the worker
-            _log.exception("node type failed unexpectedly", node_type=task.node.type, node_id=task.node.id)
-            raise NodeError(f"The node type '{task.node.type}' failed unexpectedly ({type(error).__name__}); the server's log says more.") from error
+            known = faults.of(error, names)
+            if known is error:
+                raise
+            if known is None:
+                _log.exception("node type failed unexpectedly", node_type=task.node.type, node_id=task.node.id)
+                known = faults.unforeseen(error, task.node.type)
+            raise known from error
         finally:
             self._leave()
 

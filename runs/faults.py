@@ -55,7 +55,7 @@ def of(error: Exception, names: PublicNames) -> NodeError | None:
         case NodeError():
             return error
         case BrokoliError():
-            return NodeError(error.message)
+            return TransientNodeError(error.message) if error.retryable else NodeError(error.message)
         case duckdb.Error():
             return of_duckdb(error, names)
         case OSError():
@@ -63,6 +63,11 @@ def of(error: Exception, names: PublicNames) -> NodeError | None:
         case MemoryError():
             return NodeError(OUT_OF_MEMORY)
     return None
+
+
+def unforeseen(error: Exception, type_name: str) -> NodeError:
+    """The node's failure where `of` knows none: a bug of its type, of which people get the kind and the log the rest."""
+    return NodeError(f"The node type '{type_name}' failed unexpectedly ({type(error).__name__}); the server's log says more.")
 
 
 def of_duckdb(error: duckdb.Error, names: PublicNames) -> NodeError:

@@ -10,7 +10,7 @@ import pyarrow.compute
 import pyarrow.parquet
 import pytest
 
-from brokoli_site.common.errors import BadRequest, NodeCancelled, NodeError, NodeTimeout, TransientNodeError
+from brokoli_site.common.errors import BadRequest, BrokoliError, NodeCancelled, NodeError, NodeTimeout, TransientNodeError, Unavailable
 from pipelines.nodes.base import NodeContext, PassThrough, Query, Result, Stop, Written
 from runs import faults
 from runs.engine import NodeResult, RunSession
@@ -107,6 +107,14 @@ def test_the_scratch_folder_goes_with_the_node(plant: Plant, session: RunSession
 
 
 # --- failures ---
+
+
+@pytest.mark.parametrize("error", [BadRequest("a sentence of ours"), Unavailable("a sentence of ours")])
+def test_whether_to_try_again_is_decided_by_the_class_of_the_error(error: BrokoliError) -> None:
+    """Also where the error is none of a node's own."""
+    known = faults.of(error, faults.PublicNames())
+    assert known is not None
+    assert (known.message, known.retryable) == ("a sentence of ours", error.retryable)
 
 
 @pytest.mark.parametrize(

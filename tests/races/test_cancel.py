@@ -25,6 +25,7 @@ from tests.programs import wait_for
 from tests.races.test_database_away import ends_of, resources, work_until_empty  # noqa: F401 - a fixture
 from tests.races.test_pools import working
 from tests.races.test_races import at_once, rival_between
+from tests.races.test_waiting_for_rows import waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -167,19 +168,30 @@ def test_a_cancel_before_the_next_attempt_is_written(monkeypatch: pytest.MonkeyP
 def test_a_cancel_while_the_next_attempt_is_written(monkeypatch: pytest.MonkeyPatch, resources: MakeResources) -> None:  # noqa: F811
     """It has to wait for the transaction that fails the attempt and writes the next one, and then ends the wait."""
     run = failing_run()
-    original, rivals = transitions.retry_node, []
+    original, rivals, writes = transitions.retry_node, [], threading.Event()
+
+    def note_writes(execute: Callable[..., object], sql: str, *arguments: object) -> object:
+        if "FOR NO KEY UPDATE" in sql or "IMMEDIATE" in sql:
+            writes.set()
+        return execute(sql, *arguments)
 
     def cancel() -> None:
         try:
-            triggers.cancel(run.id)
+            with connection.execute_wrapper(note_writes):
+                triggers.cancel(run.id)
         finally:
             connection.close()
+
+    def got_in() -> bool:
+        return Run.objects.filter(id=run.id, cancel_requested_at__isnull=False).exists()
 
     def intercepted(*arguments: object) -> object:
         rivals.append(threading.Thread(target=cancel))
         rivals[0].start()
-        time.sleep(0.1)  # the rival has every chance to write, and must not
-        assert not Run.objects.filter(id=run.id, cancel_requested_at__isnull=False).exists()
+        assert writes.wait(20)
+        if connection.vendor == "postgresql":  # SQLite lets nobody look at who waits for its write lock
+            wait_for(lambda: waiting() == 1 or got_in(), 20, "the cancel to wait")
+        assert not got_in()
         return original(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(transitions, "retry_node", intercepted)
