@@ -105,6 +105,13 @@ def _artifacts(text: str, known: Mapping[str, Any]) -> Path:
     return _path(text.removeprefix("file://"), known) if text else Path(known["BROKOLI_HOME"]) / "artifacts"
 
 
+def _under_home(name: str) -> Callable[[str, Mapping[str, Any]], Path]:
+    def read(text: str, known: Mapping[str, Any]) -> Path:
+        return _path(text, known) if text else Path(known["BROKOLI_HOME"]) / name
+
+    return read
+
+
 def _folders(text: str, known: Mapping[str, Any]) -> tuple[Path, ...]:
     if not text:
         return (Path(known["BROKOLI_HOME"]) / "data",)
@@ -206,6 +213,13 @@ VARIABLES = (
         _folders,
     ),
     Variable("BROKOLI_SECRET_KEY", "", "Key that signs sessions, 32 characters or more. Empty: made once, kept in `BROKOLI_HOME/keys`.", _text),
+    Variable(
+        "BROKOLI_ENCRYPTION_KEYS",
+        "",
+        "Keys that seal stored secrets, newest first, separated by commas (Fernet keys). Empty: made once, kept in `BROKOLI_HOME/keys`.",
+        _text,
+    ),
+    Variable("BROKOLI_SECRETS_DIR", "", "Folder of the files that `file://` secrets name. Empty: `BROKOLI_HOME/secrets`.", _under_home("secrets")),
     Variable("BROKOLI_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]", "Host names that the server answers to, separated by commas.", _names),
     Variable("BROKOLI_TRUSTED_ORIGINS", "", "Origins (`https://host`) that may send forms when a proxy ends TLS, separated by commas.", _origins),
     Variable("BROKOLI_BIND", "127.0.0.1", "Address that the server listens on; `serve --host` sets it.", _text),
@@ -242,6 +256,9 @@ VARIABLES = (
 )
 
 
+_SECRET = ("DATABASE_URL", "BROKOLI_SECRET_KEY", "BROKOLI_ENCRYPTION_KEYS", "BROKOLI_EMAIL_URL")
+
+
 def load(source: Mapping[str, str]) -> dict[str, Any]:
     """All settings by variable name. Errors: `ImproperlyConfigured` naming the first value that cannot be used."""
     values: dict[str, Any] = {}
@@ -251,6 +268,10 @@ def load(source: Mapping[str, str]) -> dict[str, Any]:
             values[variable.name] = variable.read(text, values)
         except ValueError as error:
             # The URL of a database or of a mail server carries a password; the message must not.
-            shown = "the value given" if variable.name in ("DATABASE_URL", "BROKOLI_SECRET_KEY", "BROKOLI_EMAIL_URL") else repr(text)
+            shown = (
+                "the value given"
+                if variable.name in ("DATABASE_URL", "BROKOLI_SECRET_KEY", "BROKOLI_ENCRYPTION_KEYS", "BROKOLI_EMAIL_URL")
+                else repr(text)
+            )
             raise ImproperlyConfigured(f"{variable.name}: {shown} cannot be used; expected {error}.") from error
     return values

@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from brokoli_site import environment
 from brokoli_site.common.addresses import Allowed
 from brokoli_site.common.keys import secret_key
+from brokoli_site.common.secrets import Keyring, keyring
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 _env = environment.load(os.environ)
@@ -32,6 +33,7 @@ DRAIN_SECONDS: int = _env["BROKOLI_DRAIN_SECONDS"]
 PYTHON_PATHS: tuple[Path, ...] = _env["BROKOLI_PYTHON_PATHS"]
 DISABLED_NODE_TYPES: tuple[str, ...] = _env["BROKOLI_DISABLED_NODE_TYPES"]
 ALLOWED_NETWORKS: Allowed = _env["BROKOLI_ALLOWED_NETWORKS"]
+SECRETS_DIR: Path = _env["BROKOLI_SECRETS_DIR"]
 RETENTION_DAYS: int = _env["BROKOLI_RETENTION_DAYS"]
 MAX_BODY_BYTES = 1024 * 1024
 MAX_PIPELINE_BYTES = 5 * 1024 * 1024
@@ -47,6 +49,7 @@ for _name, _folder in (("BROKOLI_HOME", HOME), ("BROKOLI_ARTIFACTS", ARTIFACTS))
 # --- Django -------------------------------------------------------------------------------------------------------
 DEBUG: bool = _env["BROKOLI_DEBUG"]
 SECRET_KEY = secret_key(_env["BROKOLI_SECRET_KEY"], HOME)
+KEYRING: Keyring = keyring(_env["BROKOLI_ENCRYPTION_KEYS"], HOME)
 ALLOWED_HOSTS = list(_env["BROKOLI_ALLOWED_HOSTS"])
 CSRF_TRUSTED_ORIGINS = list(_env["BROKOLI_TRUSTED_ORIGINS"])
 ROOT_URLCONF = "brokoli_site.urls"

@@ -103,3 +103,83 @@ class PipelineDependency(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pipeline_id} on {self.upstream_id}"
+
+
+class Variable(models.Model):
+    """A named value that configs refer to as `${var.key}`. A secret one is sealed for its row: see `common.secrets`."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    key = models.CharField(max_length=100, unique=True)
+    type = models.CharField(max_length=10)
+    value = models.TextField(help_text="JSON; of a secret, the sealed text.")
+    description = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("key",)
+        constraints = (
+            models.CheckConstraint(condition=Q(type__in=["string", "number", "boolean", "json", "secret"]), name="variable_type_known"),
+            # Whatever a program of ours gets wrong, a secret is not stored in the open.
+            models.CheckConstraint(condition=~Q(type="secret") | Q(value__startswith="k1:"), name="variable_secret_sealed"),
+        )
+
+    def __str__(self) -> str:
+        return self.key
+
+    @property
+    def identity(self) -> str:
+        """What its secret is sealed for."""
+        return f"variable {self.id}"
+
+
+class Connection(models.Model):
+    """A named server or store with its credentials. What the fields mean is up to its type: see `connection_types.py`."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    conn_id = models.CharField(max_length=100, unique=True)
+    type = models.CharField(max_length=40)
+    description = models.TextField(blank=True, default="")
+    host = models.CharField(max_length=500, blank=True, default="")
+    port = models.PositiveIntegerField(null=True, blank=True)
+    schema = models.CharField(max_length=500, blank=True, default="", help_text="Database, bucket or base path, as its type says.")
+    login = models.CharField(max_length=200, blank=True, default="")
+    extra = DocumentField(default=dict, help_text="Options that are no secrets.")
+    secrets = models.TextField(blank=True, default="", help_text="Sealed JSON: the password, and options that are secrets.")
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("conn_id",)
+        constraints = (
+            models.CheckConstraint(condition=Q(port__isnull=True) | Q(port__range=(1, 65535)), name="connection_port_valid"),
+            models.CheckConstraint(condition=Q(secrets="") | Q(secrets__startswith="k1:"), name="connection_secrets_sealed"),
+        )
+
+    def __str__(self) -> str:
+        return self.conn_id
+
+    @property
+    def identity(self) -> str:
+        """What its secrets are sealed for."""
+        return f"connection {self.id}"
+
+
+class PipelineUse(models.Model):
+    """A variable or connection that a pipeline's current version names. Written with the version, so that its users are found."""
+
+    id = models.BigAutoField(primary_key=True)
+    pipeline = models.ForeignKey(Pipeline, on_delete=models.CASCADE, related_name="uses", db_index=False)
+    kind = models.CharField(max_length=10)
+    name = models.CharField(max_length=200)
+
+    class Meta:
+        ordering = ("id",)
+        constraints = (
+            models.UniqueConstraint(fields=["pipeline", "kind", "name"], name="pipeline_use_unique"),
+            models.CheckConstraint(condition=Q(kind__in=["variable", "connection"]), name="pipeline_use_kind_known"),
+        )
+        indexes = (models.Index(fields=["kind", "name"], name="pipeline_use_name"),)
+
+    def __str__(self) -> str:
+        return f"{self.pipeline_id} uses {self.kind} {self.name}"

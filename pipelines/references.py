@@ -1,5 +1,7 @@
 """References to what is known when a node starts: `${param.x}`, `${run.id}`, `${run.date}`, `${run.started_at}`, `${env.BROKOLI_VAR_X}`.
 
+`${var.x}` is a stored variable, a secret one too; `${secret.x}` is a secret one alone. See `vault.py`.
+
 `${run.interval_start}` and `${run.interval_end}` delimit the stretch of time that a schedule's run is for. The SDK's forms mean
 the same: `{{ params.x }}`, `{{ ds }}`, `{{ ds_nodash }}`, `{{ ts }}`, `{{ run_id }}`, `{{ data_interval_start }}` and
 `{{ data_interval_end }}`. `$${` is a plain `${`.
@@ -9,6 +11,7 @@ type. In SQL a reference never becomes text of the statement: see `pipelines.exp
 """
 
 import datetime as dt
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -16,11 +19,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from brokoli_site.common.errors import NodeError
+from pipelines.vault import UnknownName, Vault
 
 if TYPE_CHECKING:  # a spec's hooks hold references, and a node's base holds its spec
     from pipelines.nodes.base import RunFacts
 
-Value = str | int | float | bool | None
+Value = Any  # text, number, boolean or null; a JSON variable gives lists and objects too
 
 # Only these reach a pipeline: the server's environment holds its secrets.
 ENVIRONMENT_PREFIX = "BROKOLI_VAR_"
@@ -36,7 +40,7 @@ _TEMPLATES = {
 }
 _RUN_NAMES = ("id", "date", "date_nodash", "started_at", "interval_start", "interval_end")
 _NO_INTERVAL = "; only runs that a schedule or a backfill of its intervals made have one"
-_LATER = {"var": "variables", "secret": "secrets"}
+STORED = ("var", "secret")  # kinds that the vault answers
 
 
 class UnknownReference(NodeError):
@@ -84,16 +88,15 @@ def _template_name(name: str) -> str | None:
 
 def problem_with(reference: Reference) -> str | None:
     """What can be said against a reference before the run: a sentence, or None."""
-    if reference.escaped or (reference.kind == "param" and reference.name):
+    if reference.escaped or (reference.kind in ("param", *STORED) and reference.name):
         return None
-    if reference.kind in _LATER:
-        return f"{reference.text}: {_LATER[reference.kind]} are not available in this version"
     if reference.kind == "run":
         return None if reference.name in _RUN_NAMES else f"{reference.text}: a run has {', '.join(_RUN_NAMES)}"
     if reference.kind == "env":
         is_open = reference.name.startswith(ENVIRONMENT_PREFIX) and len(reference.name) > len(ENVIRONMENT_PREFIX)
         return None if is_open else f"{reference.text}: only environment variables whose names start with {ENVIRONMENT_PREFIX} can be read"
-    return f"{reference.text} is unknown; use ${{param.NAME}}, ${{run.id}}, ${{run.date}}, ${{run.started_at}} or ${{env.{ENVIRONMENT_PREFIX}NAME}}"
+    known = "${param.NAME}, ${var.NAME}, ${secret.NAME}, ${run.id}, ${run.date}, ${run.started_at}"
+    return f"{reference.text} is unknown; use {known} or ${{env.{ENVIRONMENT_PREFIX}NAME}}"
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class References:
     interval_start: dt.datetime | None = None
     interval_end: dt.datetime | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    vault: Vault = field(default_factory=Vault)
 
     @classmethod
     def of(cls, facts: "RunFacts") -> "References":
@@ -120,6 +124,7 @@ class References:
             started_at=started_at,
             interval_start=facts.interval_start,
             interval_end=facts.interval_end,
+            vault=facts.vault,
         )
 
     def value(self, reference: Reference) -> Value:
@@ -136,7 +141,15 @@ class References:
                 if reference.name not in self.environment:
                     raise UnknownReference(f"{reference.text}: the server's environment has no {reference.name}")
                 return self.environment[reference.name]
+            case "var" | "secret":
+                return self._stored(reference)
         return self._of_run(reference)
+
+    def _stored(self, reference: Reference) -> Value:
+        try:
+            return self.vault.secret(reference.name) if reference.kind == "secret" else self.vault.variable(reference.name)
+        except UnknownName as error:
+            raise UnknownReference(f"{reference.text}: {error.message}") from error
 
     def _param(self, reference: Reference) -> Value:
         if reference.name not in self.params:
@@ -192,4 +205,6 @@ def as_text(value: Value) -> str:
     """A value within a text: as JSON writes it, without quotes; null is nothing."""
     if value is None:
         return ""
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
     return str(value).lower() if isinstance(value, bool) else str(value)

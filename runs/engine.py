@@ -42,6 +42,7 @@ from runs import duckdb_instances, faults, output
 from runs.artifacts import ArtifactStore, relation
 from runs.duckdb_instances import EngineLimits
 from runs.output import OutputFacts
+from runs.redaction import RedactingLog
 from runs.sandboxes import Sandbox, SandboxPool
 from runs.watchdog import Watchdog
 
@@ -86,6 +87,7 @@ class NodeResult:
     output: OutputFacts | None = None
     reuses: str | None = None
     checks: tuple[Mapping[str, Any], ...] = ()
+    branch: bool | None = None  # what a condition decided
 
 
 class DataEngine:
@@ -149,19 +151,24 @@ class RunSession:
         Errors: `NodeError` and its subclasses only; nothing is left under the task's key then.
         """
         names = self._public_names(task)
+        vault = task.run.vault
         with self._lock:
             self._users += 1
         try:
-            return self._execute(task, log, stop, names)
+            return self._execute(task, RedactingLog(log, vault), stop, names)
         except duckdb.InterruptException as error:
             raise stop.reason or NodeCancelled() from error
         except Exception as error:  # the node boundary: whatever a node type gets wrong fails the node, not the worker
             known = faults.of(error, names)
+            if known is None:
+                # The traceback holds the error's own words, which may be a secret: of a node that was given one, only the kind is logged.
+                _log.error(
+                    "node type failed unexpectedly", node_type=task.node.type, node_id=task.node.id, exc_info=not vault, kind=type(error).__name__
+                )
+                known = faults.unforeseen(error, task.node.type)
+            known.args = (vault.redact(known.message),)
             if known is error:
                 raise
-            if known is None:
-                _log.exception("node type failed unexpectedly", node_type=task.node.type, node_id=task.node.id)
-                known = faults.unforeseen(error, task.node.type)
             raise known from error
         finally:
             self._leave()
@@ -203,9 +210,9 @@ class RunSession:
                 if result.after is not None:
                     result.after(facts.row_count)
                 return NodeResult(facts.row_count, output=facts)
-            case PassThrough(index=index, checks=checks):
+            case PassThrough(index=index, checks=checks, branch=branch):
                 source = task.inputs[index]
-                return NodeResult(source.row_count, reuses=source.node_id, checks=checks)
+                return NodeResult(source.row_count, reuses=source.node_id, checks=checks, branch=branch)
             case Written(row_count=row_count):
                 return NodeResult(row_count, reuses=task.inputs[0].node_id if task.inputs else None)
         raise NodeError(f"The node type '{task.node.type}' returned {type(result).__name__}, which is no result.")

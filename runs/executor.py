@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TypeVar
 from uuid import UUID
@@ -25,11 +25,11 @@ from django.utils import timezone
 
 from brokoli_site.common.errors import NodeCancelled, NodeError, NodeTimeout
 from brokoli_site.common.time import human_duration
-from pipelines import parameters
+from pipelines import parameters, stored
 from pipelines.graph import Graph
 from pipelines.models import PipelineVersion
 from pipelines.nodes.base import Column, RunFacts, Stop
-from pipelines.spec import PipelineSpec, RetryPolicy, from_document
+from pipelines.spec import NodeSpec, PipelineSpec, RetryPolicy, from_document
 from runs import log, pools, reuse, transitions
 from runs.artifacts import ArtifactStore
 from runs.engine import DataEngine, InputArtifact, NodeResult, NodeTask, RunSession
@@ -160,6 +160,7 @@ class Execution:
         self._nodes = {node.id: node for node in self._spec.nodes}
         self._facts = RunFacts(
             run_id=str(run.id),
+            first_run_id=reuse.first_of(run),
             pipeline_id=str(run.pipeline_id),
             pipeline_name=run.pipeline.name,
             params=parameters.resolved(self._spec.parameters, self._spec.params, run.params),
@@ -299,9 +300,15 @@ class Execution:
             if attempt.status == NodeStatus.RUNNING and node_id not in self._executing:
                 node = self._nodes[node_id]
                 stop, node_log = Stop(node.timeout_seconds, self.control.lease_is_held), log.NodeLog(self.lease.run_id, node_id, attempt.attempt)
-                task = NodeTask(self._facts, node, self._inputs(node_id), f"{self.lease.run_id}/{attempt.position}.{attempt.attempt}.parquet")
+                facts = self._facts_for(node)
+                task = NodeTask(facts, node, self._inputs(node_id), f"{self.lease.run_id}/{attempt.position}.{attempt.attempt}.parquet")
                 self._executing[node_id] = (stop, node_log)
                 self.resources.pool.submit(_execute, session, task, attempt.attempt, node_log, stop, self.control)
+
+    def _facts_for(self, node: NodeSpec) -> RunFacts:
+        """With what the node's config names of variables and connections, as they are now. The node's own thread asks no database."""
+        vault = self._patiently(lambda: stored.vault_for(node, self._facts))
+        return self._facts if vault is None else replace(self._facts, vault=vault)
 
     def _inputs(self, node_id: str) -> tuple[InputArtifact, ...]:
         found = []
@@ -444,6 +451,7 @@ class Execution:
             copied.profile = {key: value for key, value in copied.profile.items() if key != "checks"}
             if result.checks:
                 copied.profile["checks"] = list(result.checks)
+            copied.branch = result.branch
             return copied
         facts = result.output
         assert facts is not None

@@ -37,6 +37,14 @@ def standing(graph: Graph, finished: Collection[str], available: Callable[[str],
             return frozenset(kept)
 
 
+def first_of(run: Run) -> str:
+    """The id of the run that a chain of resumes began with."""
+    first, before = run.id, run.resumed_from_id
+    while before is not None:
+        first, before = before, Run.objects.filter(id=before).values_list("resumed_from_id", flat=True).first()
+    return str(first)
+
+
 def outputs_of(run_id: UUID) -> dict[str, NodeOutput]:
     """The registered outputs of a run by node, without their previews and profiles."""
     return {output.node_id: output for output in NodeOutput.objects.filter(run_id=run_id).defer("preview", "profile")}
@@ -53,6 +61,8 @@ def copy_output(output: NodeOutput, run_id: UUID, node_id: str) -> NodeOutput:
         schema=output.schema,
         preview=output.preview,
         profile=output.profile,
+        branch=output.branch,
+        lineage=output.lineage,
         created_at=timezone.now(),
     )
 

@@ -297,7 +297,7 @@ def next_attempt(earlier: NodeRun) -> NodeRun:
 
 def register_output(output: NodeOutput) -> None:
     """Make a durable artifact the node's output; a later attempt replaces an earlier one's."""
-    fields = ["artifact", "row_count", "byte_count", "schema", "preview", "profile", "created_at"]
+    fields = ["artifact", "row_count", "byte_count", "schema", "preview", "profile", "branch", "lineage", "created_at"]
     NodeOutput.objects.bulk_create([output], update_conflicts=True, unique_fields=["run", "node_id"], update_fields=fields)
 
 

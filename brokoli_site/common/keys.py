@@ -18,7 +18,7 @@ def secret_key(given: str, home: Path) -> str:
     path = home / "keys" / "secret_key"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _create_once(path)
+        create_once(path, secrets.token_urlsafe(48))
         key = path.read_text().strip()
     except OSError as error:
         raise ImproperlyConfigured(f"BROKOLI_HOME: {path} cannot be read or written ({error.strerror}).") from error
@@ -29,13 +29,13 @@ def secret_key(given: str, home: Path) -> str:
     return key
 
 
-def _create_once(path: Path) -> None:
-    """Two processes that start together must end with one key: whoever links first wins, the file is never seen half-written."""
+def create_once(path: Path, content: str) -> None:
+    """Two processes that start together must end with one file: whoever links first wins, and it is never seen half-written."""
     if path.exists():
         return
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_urlsafe(48))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     try:

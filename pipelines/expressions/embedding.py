@@ -67,9 +67,10 @@ class Embedded:
         if references is None:
             return reference.plain if reference.escaped else None
         try:
-            return references.value(reference)
+            value = references.value(reference)
         except UnknownReference as error:
             raise self._original.error(error.message, reference.start) from error
+        return as_text(value) if isinstance(value, dict | list) else value
 
     def _is_placeholder(self, node: Tree) -> bool:
         return node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1 and node["column_names"][0] in self._names

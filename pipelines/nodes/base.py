@@ -9,7 +9,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from brokoli_site.common.errors import NodeCancelled, NodeTimeout
 from pipelines.problems import Problem
 from pipelines.spec import NodeSpec
+from pipelines.vault import Vault
 
 Category = Literal["source", "transform", "quality", "sink", "control"]
 
@@ -130,6 +131,13 @@ class RunFacts:
     started_at: dt.datetime | None = None
     interval_start: dt.datetime | None = None
     interval_end: dt.datetime | None = None
+    first_run_id: str = ""  # of a run that resumes another: the first of that chain; what is written once is written once for all of them
+    vault: Vault = field(default_factory=Vault, compare=False)  # the variables and connections that this node's config names
+
+    @property
+    def origin_id(self) -> str:
+        """The run that this one goes on with, or itself."""
+        return self.first_run_id or self.run_id
 
 
 class FileAccess(Protocol):
@@ -183,10 +191,12 @@ class PassThrough:
     """The output is the input, unchanged: the engine registers the same artifact again and copies nothing.
 
     `checks` is what a quality check found, one object a rule, safe for JSON; it is kept with the output's profile.
+    `branch` is what a condition decided: edges with the other `condition` are not taken.
     """
 
     index: int = 0
     checks: tuple[Mapping[str, Any], ...] = ()
+    branch: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +206,15 @@ class Written:
     row_count: int
 
 
-Result = Query | PassThrough | Written
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """What the node waits for is not there yet: its place is given back, and it is asked again in so many seconds."""
+
+    seconds: float
+    reason: str
+
+
+Result = Query | PassThrough | Written | Parked
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +289,8 @@ class NodeType(ABC):
     # Config keys (first level) that are passed as they are: `${…}` in a script is the script's own, and a value put into its text
     # would be executed. Such a node gets its params beside the text.
     raw_keys: ClassVar[frozenset[str]] = frozenset()
+    # Config keys (first level) that name a connection, which `context.run.vault` then has.
+    connection_keys: ClassVar[frozenset[str]] = frozenset({"conn_id"})
     # Whether running it changes anything outside of its run (writes, sends, starts a program). Sinks always do.
     effects: ClassVar[bool] = False
 

@@ -55,6 +55,8 @@ class Run(models.Model):
     trigger = models.CharField(max_length=10, choices=_choices(Trigger), default=Trigger.API)
     params = models.JSONField(default=dict)
     priority = models.SmallIntegerField(default=0)
+    # A run that waits for something outside is not claimed before; null: at once.
+    not_before = models.DateTimeField(null=True, blank=True)
     logical_date = models.DateField(null=True, blank=True)
     # The stretch of time that the run is for: from one tick of the schedule to the next. It ends with the tick that makes the run.
     interval_start = models.DateTimeField(null=True, blank=True)
@@ -174,6 +176,9 @@ class NodeOutput(models.Model):
     schema = DocumentField(help_text="[{name, type}], in column order; types as DuckDB names them.")
     preview = DocumentField(help_text="The first 50 rows, as lists in column order, safe for JSON.")
     profile = DocumentField(help_text="As the API answers it.")
+    # What a condition decided, for those who follow, in this run and in one that resumes it.
+    branch = models.BooleanField(null=True, blank=True)
+    lineage = DocumentField(null=True, blank=True, help_text="Which columns of which inputs each column comes from; null where that is not known.")
     created_at = models.DateTimeField()
 
     class Meta:

@@ -75,7 +75,7 @@ def test_a_disabled_hook_is_checked_and_left_out() -> None:
         ({"on_failure": "https://h.example/\r\nX: 1"}, "/hooks/on_failure/url", "character"),
         ({"on_failure": "${env.PATH}"}, "/hooks/on_failure/url", "BROKOLI_VAR_"),
         ({"on_failure": "https://h.example/${run.id}"}, "/hooks/on_failure/url", "cannot stand here"),
-        ({"on_failure": "https://h.example/${secret.x}"}, "/hooks/on_failure/url", "not available"),
+        ({"on_failure": "https://h.example/${secret.x}"}, "/hooks/on_failure/url", "cannot stand here"),
         ({"on_failure": {"type": "email", "url": "nobody"}}, "/hooks/on_failure/url", "'nobody' is not an email address"),
         ({"on_failure": {"type": "email", "url": "a@example.org\r\nBcc: x@example.org"}}, "/hooks/on_failure/url", "not an email address"),
         ({"on_failure": {"type": "email"}}, "/hooks/on_failure/url", "1 to 20 addresses"),

@@ -69,8 +69,8 @@ def test_a_value_is_not_looked_at_again() -> None:
         ("${param.nobody}", "${param.nobody}: the run has no parameter nobody"),
         ("${param.}", "is unknown"),
         ("${run.colour}", "a run has id, date"),
-        ("${var.x}", "variables are not available in this version"),
-        ("${secret.x}", "secrets are not available in this version"),
+        ("${var.x}", "there is no variable 'x'"),
+        ("${secret.x}", "there is no variable 'x'"),
         ("${env.BROKOLI_SECRET_KEY}", "only environment variables whose names start with BROKOLI_VAR_"),
         ("${env.BROKOLI_VAR_}", "only environment variables"),
         ("${env.BROKOLI_VAR_NONE}", "has no BROKOLI_VAR_NONE"),
@@ -86,12 +86,14 @@ def test_an_unknown_name_is_named(text: str, words: str) -> None:
     assert "canary" not in caught.value.message
 
 
-@pytest.mark.parametrize("text", ["${param.anything}", "${run.id}", "${env.BROKOLI_VAR_X}", "{{ ds }}", "$${nothing.at.all}"])
+@pytest.mark.parametrize(
+    "text", ["${param.anything}", "${var.anything}", "${secret.anything}", "${run.id}", "${env.BROKOLI_VAR_X}", "{{ ds }}", "$${nothing.at.all}"]
+)
 def test_what_a_run_may_resolve_is_no_problem_before_it(text: str) -> None:
     assert [problem_with(reference) for reference in find(text)] == [None]
 
 
-@pytest.mark.parametrize("text", ["${var.x}", "${secret.x}", "${env.HOME}", "${x}", "${run.none}", "${param.}"])
+@pytest.mark.parametrize("text", ["${var.}", "${secret.}", "${env.HOME}", "${x}", "${run.none}", "${param.}"])
 def test_what_no_run_can_resolve_is_a_problem_before_it(text: str) -> None:
     assert [problem_with(reference) is not None for reference in find(text)] == [True]
 

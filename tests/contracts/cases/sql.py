@@ -93,7 +93,7 @@ CASES = Cases(
             {"query": "SELECT * FROM orders"}, [ORDERS, CUSTOMERS], field="query", words='here "node1", "node2", "input", "input_2"', at_save=False
         ),
         Invalid({"query": "SELECT ${param.x}"}, field="query", words="no parameter x", at_save=False),
-        Invalid({"query": "SELECT ${var.x}"}, field="query", words="not available in this version", line=1, column=8),
+        Invalid({"query": "SELECT ${var.x}"}, field="query", words="there is no variable 'x'", line=1, column=8, at_save=False),
         Invalid(
             {"query": "SELECT * FROM ${param.table}"},
             field="query",

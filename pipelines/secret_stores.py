@@ -1,0 +1,92 @@
+"""Where the values of secrets are kept besides our own database: `env://NAME`, `file://NAME`, and stores of third parties.
+
+A store is a class with `scheme` and `read`, registered as an entry point of the group `brokoli.secret_stores`.
+"""
+
+import functools
+import os
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from django.conf import settings
+
+from brokoli_site.common.errors import NodeError
+
+ENTRY_POINT_GROUP = "brokoli.secret_stores"
+# Only these: the rest of the server's environment holds its own keys.
+ENVIRONMENT_PREFIX = "BROKOLI_CREDENTIAL_"
+MOST_BYTES = 64 * 1024
+_REFERENCE = re.compile(r"(?P<scheme>[a-z][a-z0-9_-]{0,30})://(?P<name>[^\s]{1,500})")
+
+
+class SecretUnavailable(NodeError):
+    """A secret cannot be had from the store that keeps it."""
+
+    code = "secret_unavailable"
+
+
+class SecretStore(Protocol):
+    """A place that keeps secrets. One instance serves all threads."""
+
+    scheme: str  # `vault` of `vault://team/warehouse#password`
+
+    def read(self, name: str) -> str:
+        """The secret of that name (what follows `scheme://`). Errors: `SecretUnavailable` with a sentence that names no value."""
+
+
+class EnvironmentStore:
+    """Environment variables of the server and its workers."""
+
+    scheme = "env"
+
+    def read(self, name: str) -> str:
+        if not name.startswith(ENVIRONMENT_PREFIX) or len(name) == len(ENVIRONMENT_PREFIX):
+            raise SecretUnavailable(f"env://{name}: only environment variables whose names start with {ENVIRONMENT_PREFIX} can be read.")
+        if name not in os.environ:
+            raise SecretUnavailable(f"env://{name}: the environment of this process has no such variable.")
+        return os.environ[name]
+
+
+class FileStore:
+    """Files in the secrets folder, as container platforms mount them. One line end at the end is not part of the secret."""
+
+    scheme = "file"
+
+    def read(self, name: str) -> str:
+        root = Path(os.path.realpath(settings.SECRETS_DIR))
+        real = Path(os.path.realpath(root / name.lstrip("/")))
+        if "\0" in name or ".." in Path(name).parts or not real.is_relative_to(root) or real == root:
+            raise SecretUnavailable(f"file://{name}: only files in the folder BROKOLI_SECRETS_DIR can be read.")
+        try:
+            with real.open("rb") as file:
+                content = file.read(MOST_BYTES + 1)
+            text = content.decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SecretUnavailable(f"file://{name}: the file is missing, cannot be read, or is no UTF-8 text.") from error
+        if len(content) > MOST_BYTES:
+            raise SecretUnavailable(f"file://{name}: the file is larger than {MOST_BYTES} bytes.")
+        return text.removesuffix("\n").removesuffix("\r")
+
+
+def is_reference(value: str) -> bool:
+    """Whether `value` names a secret in a store that this server knows, instead of being one."""
+    match = _REFERENCE.fullmatch(value)
+    return match is not None and match["scheme"] in _stores()
+
+
+def fetch(value: str) -> str:
+    """The secret that `value` names; `value` itself when it names none. Errors: `SecretUnavailable`."""
+    match = _REFERENCE.fullmatch(value)
+    store = _stores().get(match["scheme"]) if match else None
+    return store.read(match["name"]) if match and store else value
+
+
+@functools.cache
+def _stores() -> dict[str, SecretStore]:
+    found: dict[str, SecretStore] = {store.scheme: store for store in (EnvironmentStore(), FileStore())}
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        store = entry_point.load()()
+        found.setdefault(store.scheme, store)
+    return found
