@@ -61,20 +61,21 @@ def _packaged_programs(copy_to: Path | None) -> Path:
     return package / "pginstall" / "bin"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
-def _account() -> pwd.struct_passwd | None:
-    """Who the server runs as where we are root, which PostgreSQL refuses; None: ourselves."""
+def account_of(*names: str) -> pwd.struct_passwd | None:
+    """Who a server runs as where we are root, which servers refuse: the first of these accounts that there is. None: ourselves."""
     if os.geteuid() != 0:
         return None
-    for name in ("postgres", "nobody"):
+    for name in names:
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
-    sys.exit("tests.postgres: PostgreSQL does not run as root, and this machine has no account `postgres` or `nobody`.")
+    sys.exit(f"Database servers do not run as root, and this machine has no account {' or '.join(names)}.")
 
 
 class Server:
@@ -83,9 +84,9 @@ class Server:
     def __init__(self, folder: Path, packaged: bool = False, settings: Mapping[str, str] = _SETTINGS) -> None:
         self.folder = folder
         self._settings = settings
-        self.port = _free_port()
+        self.port = free_port()
         self.password = secrets.token_hex(16)
-        account = _account()
+        account = account_of("postgres", "nobody")
         self._as: dict[str, Any] = {} if account is None else {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         self._programs = (None if packaged else _installed_programs()) or _packaged_programs(folder if account else None)
         if account is not None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipelines.vault import Vault
+
 if TYPE_CHECKING:
     from tests.contracts.workshop import Outcome, Workshop
 
@@ -16,10 +18,12 @@ class Given:
     """A config, and the node's inputs: each the SQL of a data set, such as `SELECT i AS id FROM range(3) t(i)`.
 
     Equal texts are made once and share an artifact, so a node can have a thousand large inputs for the price of one.
+    `vault` holds the variables and connections that the config names.
     """
 
     config: Mapping[str, Any]
     inputs: Sequence[str] = ()
+    vault: Vault = dataclasses.field(default_factory=Vault, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def test_a_wrong_config_is_refused_when_it_runs(name: str, case: Invalid, worksh
     inputs = case.inputs or ["SELECT 1 AS id"] * registry.get(name).ports.least
     before = workshop.files()
     with pytest.raises(NodeError) as caught:
-        workshop.run(name, Given(case.config, inputs), case.params)
+        workshop.run(name, Given(case.config, inputs, vault=case.vault), case.params)
     assert case.words in caught.value.message
     assert not case.field or case.field in caught.value.message
     assert not workshop.artifacts()

@@ -154,7 +154,7 @@ class Workshop:
         """Another node each time, or another attempt of the node `node_id`."""
         self._attempts += 1
         node = NodeSpec(id=node_id or f"step{self._attempts}", type=type_name, name="The node", config=dict(given.config))
-        facts = RunFacts(self.run_id, "pipeline", "The pipeline", params or {})
+        facts = RunFacts(self.run_id, "pipeline", "The pipeline", params or {}, vault=given.vault)
         return NodeTask(facts, node, tuple(self.table(sql) for sql in given.inputs), f"{self.run_id}/node-{self._attempts}.parquet")
 
     # --- running --------------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Workshop:
         sources = tuple(NodeSpec(f"node{number}", _Table.name, f"Node {number}", {"sql": sql}) for number, sql in enumerate(given.inputs, start=1))
         node = NodeSpec(id="node", type=type_name, name="The node", config=dict(given.config))
         spec = PipelineSpec("The pipeline", (*sources, node), tuple(EdgeSpec(source.id, node.id) for source in sources))
-        facts = RunFacts(self.run_id, "pipeline", "The pipeline", params or {})
+        facts = RunFacts(self.run_id, "pipeline", "The pipeline", params or {}, vault=given.vault)
         events = list(DryRun(spec, facts, self.engine.folders, 512 * MIB, 2, _prepare_for_dry_run).walk())
         return next(event for event in events if event.get("node_id") == node.id)
 
