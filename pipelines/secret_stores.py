@@ -6,6 +6,7 @@ A store is a class with `scheme` and `read`, registered as an entry point of the
 import functools
 import os
 import re
+import stat
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
@@ -41,8 +42,12 @@ class EnvironmentStore:
 
     scheme = "env"
 
+    @staticmethod
+    def may_read(name: str) -> bool:
+        return name.startswith(ENVIRONMENT_PREFIX) and len(name) > len(ENVIRONMENT_PREFIX)
+
     def read(self, name: str) -> str:
-        if not name.startswith(ENVIRONMENT_PREFIX) or len(name) == len(ENVIRONMENT_PREFIX):
+        if not self.may_read(name):
             raise SecretUnavailable(f"env://{name}: only environment variables whose names start with {ENVIRONMENT_PREFIX} can be read.")
         if name not in os.environ:
             raise SecretUnavailable(f"env://{name}: the environment of this process has no such variable.")
@@ -55,25 +60,45 @@ class FileStore:
     scheme = "file"
 
     def read(self, name: str) -> str:
-        root = Path(os.path.realpath(settings.SECRETS_DIR))
-        real = Path(os.path.realpath(root / name.lstrip("/")))
-        if "\0" in name or ".." in Path(name).parts or not real.is_relative_to(root) or real == root:
-            raise SecretUnavailable(f"file://{name}: only files in the folder BROKOLI_SECRETS_DIR can be read.")
         try:
-            with real.open("rb") as file:
-                content = file.read(MOST_BYTES + 1)
+            content = _content(self._path(name))
             text = content.decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise SecretUnavailable(f"file://{name}: the file is missing, cannot be read, or is no UTF-8 text.") from error
         if len(content) > MOST_BYTES:
             raise SecretUnavailable(f"file://{name}: the file is larger than {MOST_BYTES} bytes.")
         return text.removesuffix("\n").removesuffix("\r")
+
+    def _path(self, name: str) -> Path:
+        """The real file, inside the folder whatever links lead to it. Errors: `SecretUnavailable`, `OSError`, `ValueError` for a NUL."""
+        root = Path(os.path.realpath(settings.SECRETS_DIR))
+        real = Path(os.path.realpath(root / name.lstrip("/")))
+        if ".." in Path(name).parts or not real.is_relative_to(root) or real == root:
+            raise SecretUnavailable(f"file://{name}: only files in the folder BROKOLI_SECRETS_DIR can be read.")
+        return real
+
+
+def _content(path: Path) -> bytes:
+    """No more than a byte too many. A pipe or a device would keep the reader waiting. Errors: `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("not a regular file")
+        return file.read(MOST_BYTES + 1)
 
 
 def is_reference(value: str) -> bool:
     """Whether `value` names a secret in a store that this server knows, instead of being one."""
     match = _REFERENCE.fullmatch(value)
     return match is not None and match["scheme"] in _stores()
+
+
+def fault_in(value: str) -> str:
+    """What can be said against a reference before it is used: a sentence, or "". A name may exist where a worker runs, and not here."""
+    match = _REFERENCE.fullmatch(value)
+    if match is None or match["scheme"] != EnvironmentStore.scheme or EnvironmentStore.may_read(match["name"]):
+        return ""
+    return f"Only environment variables whose names start with {ENVIRONMENT_PREFIX} can be read."
 
 
 def fetch(value: str) -> str:

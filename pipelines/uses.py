@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from brokoli_site.common.errors import NodeError
+from brokoli_site.common.errors import BrokoliError
 from pipelines import references
 from pipelines.nodes import registry
 from pipelines.nodes.base import NodeType, RunFacts
@@ -26,56 +26,69 @@ class Uses:
         return bool(self.variables or self.connections)
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A name in a config: `kind` is `variable` or `connection`, `field` the dotted path in the config, `text` what stands there."""
+
+    kind: Literal["variable", "connection"]
+    name: str
+    field: str
+    text: str
+
+
 def of_node(node: NodeSpec) -> Uses:
     """What the config names as it is written. A connection that a reference names is not known yet: see `connections_of`."""
-    node_type = _type_of(node)
+    found = list(named_in(node))
+    return Uses(
+        frozenset(one.name for one in found if one.kind == "variable"),
+        frozenset(one.name for one in found if one.kind == "connection"),
+    )
+
+
+def named_in(node: NodeSpec) -> Iterator[Named]:
+    """The same with the places, in the order of the config. Also of a type that is turned off: it may be turned on again."""
+    node_type = registry.find(node.type)
     if node_type is None:
-        return Uses()
+        return
     config = node_type.normalise(node.config)
-    texts = (text for key, value in config.items() if key not in node_type.raw_keys for text in _texts(value))
-    found = (reference for text in texts if "${" in text for reference in references.find(text))
-    variables = frozenset(one.name for one in found if one.kind in references.STORED and one.name and not one.escaped)
-    return Uses(variables, frozenset(name for name in _connection_names(node_type, config) if not _refers(name)))
+    for field, text in _texts({key: value for key, value in config.items() if key not in node_type.raw_keys}):
+        for one in references.find(text) if "${" in text else ():
+            if one.kind in references.STORED and one.name and not one.escaped:
+                yield Named("variable", one.name, field, one.text)
+    for field, name in _connection_names(node_type, config):
+        if not _refers(name):
+            yield Named("connection", name, field, name)
 
 
 def connections_of(node: NodeSpec, facts: RunFacts) -> frozenset[str]:
     """The connections that the node names in this run, references resolved; one that cannot be is left for the node to complain of."""
-    node_type = _type_of(node)
+    node_type = registry.find(node.type)
     if node_type is None:
         return frozenset()
     found = set()
-    for name in _connection_names(node_type, node_type.normalise(node.config)):
+    for _, name in _connection_names(node_type, node_type.normalise(node.config)):
         try:
             found.add(str(References.of(facts).substitute(name)) if _refers(name) else name)
-        except NodeError:
+        except BrokoliError:
             continue
     return frozenset(found)
 
 
-def _type_of(node: NodeSpec) -> NodeType | None:
-    try:
-        return registry.get(node.type)
-    except NodeError:
-        return None
-
-
-def _connection_names(node_type: NodeType, config: Mapping[str, Any]) -> Iterator[str]:
-    for key in node_type.connection_keys:
+def _connection_names(node_type: NodeType, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key in sorted(node_type.connection_keys):
         name = config.get(key)
         if isinstance(name, str) and name:
-            yield name
+            yield key, name
 
 
 def _refers(text: str) -> bool:
     return any(True for _ in references.find(text))
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted field, text) for each text in a config."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner)
+        yield field, value
+    elif isinstance(value, Mapping | list | tuple):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _texts(inner, f"{field}.{key}" if field else str(key))

@@ -247,7 +247,7 @@ class RunSession:
     def _public_names(self, task: NodeTask) -> faults.PublicNames:
         names = {source.artifact: f"the output of node '{source.name}'" for source in task.inputs}
         roots = (str(self._engine.store.root), *(str(root) for root in self._engine.folders.roots))
-        return faults.PublicNames(names, roots)
+        return faults.PublicNames(names, roots, task.run.vault.redact)
 
 
 def _views(connection: DuckDBPyConnection, sources: Sequence[InputArtifact], files: Sequence[Path]) -> tuple[Input, ...]:

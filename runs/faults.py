@@ -2,7 +2,7 @@
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import duckdb
@@ -28,10 +28,14 @@ OUT_OF_MEMORY = (
 
 @dataclass(frozen=True, slots=True)
 class PublicNames:
-    """What people call the things that errors name by their path on the host: `names` by path; below `roots` only the last part is told."""
+    """What people call the things that errors name by their path on the host: `names` by path; below `roots` only the last part is told.
+
+    `redact` takes secrets out. It goes first: of a text that is cut, half a secret would not be found again.
+    """
 
     names: dict[str, str] = field(default_factory=dict)
     roots: tuple[str, ...] = ()
+    redact: Callable[[str], str] = str
 
     def add(self, names: Mapping[str, str]) -> None:
         self.names.update(names)
@@ -41,7 +45,8 @@ class PublicNames:
         return self.names.get(path, "a file")
 
     def hide(self, text: str) -> str:
-        """`text` without paths of the host."""
+        """`text` without secrets and paths of the host."""
+        text = self.redact(text)
         for path in sorted(self.names, key=len, reverse=True):
             text = text.replace(path, self.names[path])
         for root in self.roots:
@@ -96,5 +101,5 @@ def of_system(error: OSError, names: PublicNames) -> NodeError:
 
 def readable(text: str, names: PublicNames) -> str:
     """DuckDB's sentence without its class, its picture of the SQL, and paths of the host."""
-    text = _ADVICE.sub("", _PREFIX.sub("", text.strip()))
+    text = _ADVICE.sub("", _PREFIX.sub("", names.redact(text).strip()))
     return names.hide(text)[:_LONGEST].strip()

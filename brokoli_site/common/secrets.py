@@ -7,7 +7,7 @@ the identity of its row: a token that is copied to another row does not open the
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -29,7 +29,7 @@ class SecretUnreadable(BrokoliError):
 class Keyring:
     """The keys in use, newest first: the first seals, each opens."""
 
-    keys: tuple[bytes, ...]
+    keys: tuple[bytes, ...] = field(repr=False)
 
     def __post_init__(self) -> None:
         """Errors: `ValueError` for something that is no key."""
@@ -55,10 +55,11 @@ class Keyring:
     def open(self, sealed: str, identity: str) -> str:
         """The value that was sealed for `identity`. Errors: `SecretUnreadable` that names the missing key, or the other row."""
         used = key_of(sealed)
-        if used not in self.ids:
+        fitting = [Fernet(key) for key in self.keys if key_id(key) == used]
+        if not fitting:
             raise SecretUnreadable(f"The secret of {identity} was sealed with the key '{used}', which BROKOLI_ENCRYPTION_KEYS lacks.")
         try:
-            plain = json.loads(MultiFernet([Fernet(key) for key in self.keys]).decrypt(sealed.rpartition(":")[2]))
+            plain = json.loads(MultiFernet(fitting).decrypt(sealed.rpartition(":")[2]))
         except (InvalidToken, ValueError) as error:
             raise SecretUnreadable(f"The secret of {identity} is damaged: its key does not open it.") from error
         if plain["for"] != identity:

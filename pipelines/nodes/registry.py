@@ -66,6 +66,14 @@ def get(type_name: str) -> NodeType:
     return _load(type_name)
 
 
+def find(type_name: str) -> NodeType | None:
+    """The node type of that name, also when it is turned off; None when there is none, or it cannot be loaded."""
+    try:
+        return _load(type_name) if type_name in names() else None
+    except InvalidNodeType:
+        return None
+
+
 def all() -> tuple[NodeType, ...]:  # noqa: A001 - read as `registry.all()`
     """Every node type, by name, those that are turned off too (`is_disabled` tells). Errors: `InvalidNodeType`."""
     return tuple(_load(name) for name in names())

@@ -17,7 +17,21 @@ ALLOWED = {
     "brokoli_site/common": {"brokoli_site.common"},
 }
 # What in `pipelines` may know the database; the rest is pure.
-WITH_DATABASE = {"models", "definitions", "admin", "apps", "api", "listing", "upstreams", "management", "guards", "stored"}
+WITH_DATABASE = {
+    "models",
+    "definitions",
+    "admin",
+    "apps",
+    "api",
+    "listing",
+    "upstreams",
+    "management",
+    "guards",
+    "stored",
+    "connections",
+    "variables",
+    "used_by",
+}
 OURS = ("brokoli_site", "pipelines", "runs", "system", "tests", "bench", "examples")
 
 
