@@ -19,6 +19,7 @@ class Received:
     path: str
     headers: dict[str, str]
     body: bytes
+    client: int = 0  # the port that it came from: one a connection
 
     @property
     def json(self) -> dict[str, object]:
@@ -63,14 +64,16 @@ def receiver(*reactions: Reaction, tls: ssl.SSLContext | None = None) -> Iterato
         def react(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             with lock:
-                found.received.append(Received(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+                found.received.append(
+                    Received(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body, self.client_address[1])
+                )
                 reaction = found.reactions.pop(0) if len(found.reactions) > 1 else found.reactions[0]
             try:
                 reaction(self)
             except OSError:
                 self.close_connection = True
 
-        do_GET = do_POST = react  # noqa: N815 - the names that http.server calls
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = react  # noqa: N815 - the names that http.server calls
 
         def log_message(self, *_: object) -> None:
             pass

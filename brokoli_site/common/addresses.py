@@ -9,7 +9,8 @@ import queue
 import re
 import socket
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from brokoli_site.common.errors import BrokoliError
@@ -34,6 +35,7 @@ _REFUSED_6 = tuple(
     ipaddress.IPv6Network(text)
     for text in ("2001::/23", "2001:db8::/32", "2620:4f:8000::/48", "3fff::/20")  # 2001::/32, Teredo, is in the first
 )
+_PATIENCE_SECONDS = 0.1
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
 
@@ -102,8 +104,12 @@ def is_public(address: Address) -> bool:
     return real in _PUBLIC_6 and not any(real in network for network in _REFUSED_6)
 
 
-def resolve(host: str, port: int, allowed: Allowed, seconds: float) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+def resolve(
+    host: str, port: int, allowed: Allowed, seconds: float, given_up: Callable[[], bool] = lambda: False
+) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
     """Where to connect for `host`: every address of it that may be reached, in the resolver's order. The resolver is asked once.
+
+    It is waited for `seconds`, unless `given_up` says earlier that nobody needs the answer.
 
     However an address is spelt (decimal, octal, hexadecimal), the resolver says which one it is, and that one is judged.
     Errors: `AddressRefused`, `UnknownHost`.
@@ -112,7 +118,7 @@ def resolve(host: str, port: int, allowed: Allowed, seconds: float) -> list[tupl
     by_name = name in allowed.hosts
     if name in _METADATA_NAMES and not by_name:
         raise AddressRefused(f"{host} is a metadata service, which hands out credentials; it is never asked.")
-    found = _ask_resolver(host, port, seconds)
+    found = _ask_resolver(host, port, seconds, given_up)
     usable = [(family, address) for family, address in found if by_name or _may_reach(address[0], allowed)]
     if not usable:
         raise AddressRefused(
@@ -126,7 +132,7 @@ def _may_reach(text: str, allowed: Allowed) -> bool:
     return is_public(address) or allowed.holds(address) or allowed.holds(embedded(address))
 
 
-def _ask_resolver(host: str, port: int, seconds: float) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+def _ask_resolver(host: str, port: int, seconds: float, given_up: Callable[[], bool]) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
     """In a thread of its own: the system's resolver knows no deadline."""
     answers: queue.SimpleQueue[Sequence[tuple[socket.AddressFamily, tuple[str, int]]] | Exception] = queue.SimpleQueue()
 
@@ -138,10 +144,14 @@ def _ask_resolver(host: str, port: int, seconds: float) -> list[tuple[socket.Add
             answers.put(error)
 
     threading.Thread(target=ask, name="resolver", daemon=True).start()
-    try:
-        answer = answers.get(timeout=max(0.0, seconds))
-    except queue.Empty:
-        raise UnknownHost(f"The address of {host} was not found in time.") from None
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            answer = answers.get(timeout=max(0.0, min(_PATIENCE_SECONDS, end - time.monotonic())))
+            break
+        except queue.Empty:
+            if time.monotonic() >= end or given_up():
+                raise UnknownHost(f"The address of {host} was not found in time.") from None
     if isinstance(answer, Exception):
         raise UnknownHost(f"There is no host {host}, or its name cannot be resolved now.") from answer
     return list(answer)

@@ -5,65 +5,41 @@
 
 The host is resolved once, its addresses are judged (`addresses.resolve`), and the connection is made to one of exactly those: a name that
 answers differently a moment later gains nothing. TLS still verifies the name. Redirects are off, or judged again at each hop. Proxies and
-`.netrc` of the environment are ignored.
+`.netrc` of the environment are ignored. A `Client` makes many requests over connections that it keeps.
 """
 
 import contextlib
-import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Self
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Retry
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
 
-from brokoli_site.common.addresses import AddressRefused, Allowed, UnknownHost, resolve
-from brokoli_site.common.errors import BrokoliError
+from brokoli_site.common.addresses import Allowed
+from brokoli_site.common.outbound_connections import GuardedAdapter
+from brokoli_site.common.outbound_deadlines import Deadline
+from brokoli_site.common.outbound_errors import BrokenOff, NotReached, OutboundError, TooMuch, TooSlow
+
+__all__ = ["Answer", "BrokenOff", "Client", "Limits", "NotReached", "OutboundError", "TooMuch", "TooSlow", "check_url", "opened"]
 
 MOST_REDIRECTS = 5
 _CHUNK = 16 * 1024
 # What may follow a redirect to another origin; anything else may be a credential of the first.
-_HARMLESS_HEADERS = frozenset({"accept", "accept-encoding", "accept-language", "user-agent", "content-type", "content-length", "host"})
-
-
-class OutboundError(BrokoliError):
-    """The request could not be made."""
-
-    status, code = 422, "outbound_failed"
-
-
-class NotReached(OutboundError):
-    """The server could not be reached, or broke off."""
-
-    code, retryable = "not_reached", True
-
-
-class TooSlow(OutboundError):
-    """The server took too long."""
-
-    code, retryable = "too_slow", True
-
-
-class TooMuch(OutboundError):
-    """The server sent more than is read of an answer."""
-
-    code = "too_much"
+HARMLESS_HEADERS = frozenset({"accept", "accept-encoding", "accept-language", "user-agent", "content-type", "content-length", "host"})
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`seconds` for everything from the resolver to the last byte; `redirects` that are followed."""
+    """`seconds` for everything from the resolver to the last byte, `idle_seconds` for the longest silence; `redirects` that are followed."""
 
     seconds: float
     redirects: int = 0
     allowed: Allowed = field(default_factory=Allowed)
+    idle_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +50,7 @@ class Answer:
     headers: Mapping[str, str]
     url: str
     _response: requests.Response = field(repr=False)
-    _deadline: "_Deadline" = field(repr=False)
+    _deadline: Deadline = field(repr=False)
 
     def chunks(self, most_bytes: int) -> Iterator[bytes]:
         """The body, decompressed, piece by piece. Errors: `TooMuch` once it is longer than `most_bytes`, `TooSlow`, `NotReached`."""
@@ -109,119 +85,81 @@ def check_url(url: str) -> str:
     return ""
 
 
-@contextmanager
-def opened(method: str, url: str, *, limits: Limits, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Iterator[Answer]:
-    """Ask, and give the answer while the block lasts.
+class Client:
+    """Makes requests with the same limits, each for itself, over connections that are kept for the next. Thread-safe."""
 
-    Errors: `AddressRefused`, `UnknownHost`, `NotReached`, `TooSlow`, `OutboundError`.
-    """
-    if fault := check_url(url):
-        raise OutboundError(fault)
-    with _Deadline(limits.seconds) as deadline, _session(limits, deadline) as session:
-        with deadline.told():
-            response = session.request(
-                method, url, headers=dict(headers or {}), data=body, stream=True, timeout=limits.seconds, allow_redirects=limits.redirects > 0
-            )
-        with contextlib.closing(response):
-            yield Answer(response.status_code, response.headers, response.url, response, deadline)
+    def __init__(self, limits: Limits, connections: int = 1) -> None:
+        self._limits = limits
+        self._adapter = GuardedAdapter(limits.allowed, connections)
+        self._lock = threading.Lock()  # guards what follows
+        self._under_way: set[Deadline] = set()
+        self._broken_off = False
 
-
-class _Deadline:
-    """Closes the connection when the time is up: a socket's own timeout begins anew with each byte that drips in."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._end = time.monotonic() + seconds
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._passed = False
-        self._timer = threading.Timer(seconds, self._pass)
-        self._timer.daemon = True
-
-    def __enter__(self) -> "_Deadline":
-        self._timer.start()
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._adapter.close()
+
+    def break_off(self) -> None:
+        """End all requests that are under way, and make no more. From any thread."""
         with self._lock:
-            self._drop()
-
-    @property
-    def left(self) -> float:
-        """Seconds, 0 or more."""
-        return max(0.0, self._end - time.monotonic())
-
-    def watch(self, connected: socket.socket) -> None:
-        """From now on it is this connection. TLS wraps it anew and takes its descriptor, so a copy is kept, on the same connection."""
-        with self._lock:
-            self._drop()
-            self._socket = connected.dup()
-            if self._passed:
-                self._shut()
-
-    def _pass(self) -> None:
-        with self._lock:
-            self._passed = True
-            self._shut()
-
-    def _shut(self) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-    def _drop(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+            self._broken_off = True
+            under_way = tuple(self._under_way)
+        for deadline in under_way:
+            deadline.break_off()
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """What goes wrong in the block, in our words."""
-        try:
-            yield
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            raise self._meaning(error) from error
-        if self._passed:  # a connection that is shut looks like one that ended well
-            raise self._too_slow()
+    def opened(self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Iterator[Answer]:
+        """Ask, and give the answer while the block lasts.
 
-    def _too_slow(self) -> TooSlow:
-        return TooSlow(f"The server did not answer within {self.seconds:g} s.")
+        Errors: `AddressRefused`, `UnknownHost`, `NotReached`, `TooSlow`, `BrokenOff`, `OutboundError`.
+        """
+        if fault := check_url(url):
+            raise OutboundError(fault)
+        limits = self._limits
+        with self._deadline() as deadline:
+            session = _Session(limits, self._adapter)
+            with deadline.told():
+                response = session.request(
+                    method,
+                    url,
+                    headers=dict(headers or {}),
+                    data=body,
+                    stream=True,
+                    timeout=deadline.idle_seconds,
+                    allow_redirects=limits.redirects > 0,
+                )
+            with contextlib.closing(response):
+                yield Answer(response.status_code, response.headers, response.url, response, deadline)
 
-    def _meaning(self, error: Exception) -> BrokoliError:
-        cause = _cause(error, (AddressRefused, UnknownHost))
-        if isinstance(cause, BrokoliError):
-            return cause
-        if self._passed or not self.left or isinstance(error, requests.Timeout) or _cause(error, (TimeoutError,)):
-            return self._too_slow()
-        if isinstance(error, requests.TooManyRedirects):
-            return OutboundError("The server sent from one address to the next too often.")
-        if isinstance(error, requests.exceptions.SSLError):
-            return NotReached("The server's certificate is not valid for its name, or TLS failed.")
-        if isinstance(error, requests.ConnectionError | HTTPError | OSError):
-            return NotReached()
-        # Sentences of the libraries would tell the whole address, which may hold a secret.
-        return OutboundError("The address, a header or the answer is not what HTTP allows.")
+    @contextmanager
+    def _deadline(self) -> Iterator[Deadline]:
+        with Deadline(self._limits.seconds, self._limits.idle_seconds) as deadline:
+            self._adapter.deadline = deadline
+            with self._lock:
+                self._under_way.add(deadline)
+                broken_off = self._broken_off
+            try:
+                if broken_off:
+                    raise BrokenOff
+                yield deadline
+            finally:
+                with self._lock:
+                    self._under_way.discard(deadline)
 
 
-def _cause(error: BaseException | None, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
-    """The error itself, or what it was raised for, of one of these kinds. The libraries hide it in arguments and attributes too."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        found = waiting.pop()
-        if found is None or id(found) in seen:
-            continue
-        if isinstance(found, kinds):
-            return found
-        seen.add(id(found))
-        waiting += [found.__cause__, found.__context__, getattr(found, "reason", None), *found.args]
-        waiting = [item for item in waiting if isinstance(item, BaseException)]
-    return None
+@contextmanager
+def opened(method: str, url: str, *, limits: Limits, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Iterator[Answer]:
+    """One request. Errors: as `Client.opened`."""
+    with Client(limits) as client, client.opened(method, url, headers=headers, body=body) as answer:
+        yield answer
 
 
 class _Session(requests.Session):
-    def __init__(self, limits: Limits, deadline: _Deadline) -> None:
+    """One request and the redirects that follow. Cookies, which the base class keeps, end with it; the adapter's connections do not."""
+
+    def __init__(self, limits: Limits, adapter: GuardedAdapter) -> None:
         super().__init__()
         self.trust_env = False
         self.max_redirects = min(limits.redirects, MOST_REDIRECTS)
@@ -229,7 +167,6 @@ class _Session(requests.Session):
         self.headers["User-Agent"] = "Brokoli"
         self.headers.pop("Connection", None)
         self.adapters.clear()
-        adapter = _Adapter(limits.allowed, deadline)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
@@ -248,58 +185,5 @@ class _Session(requests.Session):
         leaves: bool = self.should_strip_auth(response.request.url, prepared_request.url)  # type: ignore[no-untyped-call]
         if leaves:
             for name in list(prepared_request.headers):
-                if name.lower() not in _HARMLESS_HEADERS:
+                if name.lower() not in HARMLESS_HEADERS:
                     del prepared_request.headers[name]
-
-
-def _session(limits: Limits, deadline: _Deadline) -> _Session:
-    return _Session(limits, deadline)
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, allowed: Allowed, deadline: _Deadline) -> None:
-        self._allowed, self._deadline = allowed, deadline
-        super().__init__(max_retries=Retry(0, read=False), pool_connections=1, pool_maxsize=1)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, **kwargs)
-        manager: PoolManager = self.poolmanager
-        manager.pool_classes_by_scheme = _guarded_pools(self._allowed, self._deadline)
-
-
-def _guarded_pools(allowed: Allowed, deadline: _Deadline) -> dict[str, type[HTTPConnectionPool]]:
-    """Pools whose connections go where the guard says. Everything above the socket (Host, SNI, certificate) keeps the name."""
-
-    class Plain(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return _connect(self._dns_host, self.port, allowed, deadline)
-
-    class Secure(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return _connect(self._dns_host, self.port, allowed, deadline)
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    return {"http": PlainPool, "https": SecurePool}
-
-
-def _connect(host: str, port: int, allowed: Allowed, deadline: _Deadline) -> socket.socket:
-    """Connect to the first address of the host that may be reached and that answers. Errors: those of `resolve`, `OSError`."""
-    failure: OSError = TimeoutError()
-    for family, address in resolve(host, port, allowed, deadline.left):
-        connection = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            connection.settimeout(max(deadline.left, 0.001))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.connect(address)
-            deadline.watch(connection)
-        except OSError as error:
-            connection.close()
-            failure = error
-        else:
-            return connection
-    raise failure

@@ -1,15 +1,18 @@
 """Requests to servers that a pipeline names: real connections on loopback."""
 
+import contextlib
 import gzip
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from brokoli_site.common import outbound
 from brokoli_site.common.addresses import AddressRefused, Allowed, UnknownHost
-from brokoli_site.common.outbound import Limits, NotReached, OutboundError, TooMuch, TooSlow, opened
+from brokoli_site.common.outbound import BrokenOff, Client, Limits, NotReached, OutboundError, TooMuch, TooSlow, opened
 from tests.receivers import answer, receiver
 
 LOOPBACK = Allowed.read("127.0.0.1/32")
@@ -206,3 +209,126 @@ def test_no_error_tells_more_than_the_host() -> None:
         with pytest.raises((OutboundError, AddressRefused, UnknownHost)) as raised:
             get(url, limits())
         assert "canary" not in raised.value.message
+
+
+def test_a_client_keeps_its_connection_and_each_request_has_its_own_time() -> None:
+    with receiver(answer(200, b"one"), answer(200, b"two"), endless) as server, Client(limits(seconds=0.5)) as client:
+        for expected in (b"one", b"two"):
+            with client.opened("GET", server.url()) as found:
+                assert found.read(100) == expected
+        assert len({request.client for request in server.received}) == 1
+        time.sleep(0.3)
+        start = time.monotonic()
+        with pytest.raises(TooSlow), client.opened("GET", server.url()) as found:
+            for _ in found.chunks(10**12):
+                pass
+        assert 0.4 < time.monotonic() - start < 1
+        assert len({request.client for request in server.received}) == 1
+
+
+def test_a_connection_that_the_server_closed_is_made_anew() -> None:
+    def closing(handler: BaseHTTPRequestHandler) -> None:
+        answer(200, b"x", Connection="close")(handler)
+        handler.close_connection = True
+
+    with receiver(closing) as server, Client(limits()) as client:
+        for _ in range(3):
+            with client.opened("GET", server.url()) as found:
+                assert found.read(100) == b"x"
+        assert len({request.client for request in server.received}) == 3
+
+
+def test_cookies_do_not_pass_from_one_request_to_the_next() -> None:
+    with receiver(answer(200, Set_Cookie="a=b")) as server, Client(limits()) as client:
+        for _ in range(2):
+            with client.opened("GET", server.url()) as found:
+                found.read(1)
+        assert all("cookie" not in request.headers for request in server.received)
+
+
+@pytest.mark.parametrize("phase", ["resolving", "connecting", "waiting", "reading"])
+def test_a_client_breaks_off_at_once_whatever_it_waits_for(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = threading.Event()
+
+    def stall(handler: BaseHTTPRequestHandler) -> None:
+        if phase == "reading":
+            handler.send_response(200)
+            handler.end_headers()
+            handler.wfile.write(b"x")
+        entered.set()
+        server.ended.wait(10)
+
+    def resolving(*_: object, **__: object) -> list[object]:
+        entered.set()
+        server.ended.wait(10)
+        return []
+
+    with receiver(stall) as server, full_backlog() as port, Client(limits(seconds=20)) as client:
+        url = server.url()
+        if phase == "resolving":
+            monkeypatch.setattr(socket, "getaddrinfo", resolving)
+        if phase == "connecting":
+            url = f"http://127.0.0.1:{port}/"
+            threading.Timer(0.2, entered.set).start()
+        errors: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                with client.opened("GET", url) as found:
+                    found.read(100)
+            except OutboundError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert entered.wait(5)
+        start = time.monotonic()
+        client.break_off()
+        thread.join(5)
+        assert time.monotonic() - start < 0.8
+        assert [type(error) for error in errors] == [BrokenOff]
+        with pytest.raises(BrokenOff), client.opened("GET", url):
+            pass
+
+
+@contextlib.contextmanager
+def full_backlog() -> Iterator[int]:
+    """A port whose handshakes are not completed any more: whoever connects waits."""
+    with socket.socket() as listening, contextlib.ExitStack() as waiting:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(3):
+            one = waiting.enter_context(socket.socket())
+            one.settimeout(0)
+            one.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+def test_a_silence_is_told_from_a_long_answer() -> None:
+    def silent(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(b"x")
+        server.ended.wait(5)
+
+    with receiver(silent) as server:
+        start = time.monotonic()
+        with pytest.raises(TooSlow, match=r"nothing for 0\.2 s"):
+            get(server.url(), Limits(5, 0, LOOPBACK, idle_seconds=0.2))
+        assert time.monotonic() - start < 1
+
+
+def test_a_head_without_end_is_not_read_to_its_end() -> None:
+    def many(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            handler.wfile.write(b"X-A: 1\r\n" * 100)
+
+    def long(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-A: ")
+        while True:
+            handler.wfile.write(b"a" * 1000)
+
+    for head in (many, long):
+        with receiver(head) as server, pytest.raises(OutboundError, match="head of the server's answer"):
+            get(server.url(), limits())
