@@ -29,6 +29,7 @@ _OWN: dict[str, str] = {
     "join": "pipelines.nodes.join:Join",
     "quality_check": "pipelines.nodes.quality_check:QualityCheck",
     "sql": "pipelines.nodes.sql:Sql",
+    "sql_generate": "pipelines.nodes.sql_generate:SqlGenerate",
     "transform": "pipelines.nodes.transform:Transform",
     "union": "pipelines.nodes.union:Union",
 }

@@ -89,4 +89,5 @@ class Cases:
     failing: Sequence[Failing] = ()
     normalised: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]] = ()  # (as written, as kept)
     read_back: "Callable[[Workshop], str] | None" = None
+    refuses_many: str = ""  # the words with which the typical case, by its nature, refuses a million rows
     ordered: bool = True  # does the typical case promise the order of the rows?

@@ -1,0 +1,1 @@
+"""Databases that pipelines read from and write to."""
