@@ -5,7 +5,9 @@ PORT ?= 8080
 # Arguments for pytest: `make test-sqlite TESTS="tests/unit -x"`.
 TESTS ?=
 # What meets the database; the rest, and what is marked `any_database` there, is the same on any and runs once, with SQLite.
-STORED := tests/api tests/db tests/processes tests/races tests/security
+STORED := tests/api tests/db tests/races tests/security
+# So do these; they start programs, which takes long, so the ones on PostgreSQL run with the slow tests.
+PROGRAMS := tests/processes
 
 BIN := .venv/bin
 RUNTIME := .venv/.runtime-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
@@ -53,13 +55,14 @@ test-sqlite: $(DEVELOPMENT) ## Run the tests on the embedded default.
 	@echo "Tests on SQLite"
 	@env -u DATABASE_URL $(PYTEST) -m "not slow" $(TESTS)
 
-test-postgresql: $(DEVELOPMENT) ## Run the tests on a PostgreSQL server of their own.
+test-postgresql: $(DEVELOPMENT) ## Run the tests of what is stored on a PostgreSQL server of their own.
 	@echo "Tests on PostgreSQL"
 	@$(BIN)/python -m tests.postgres $(PYTEST) -m "not slow and not any_database" $(or $(TESTS),$(STORED))
 
-test-slow: $(DEVELOPMENT) ## Run the tests that take longer, on both databases.
+test-slow: $(DEVELOPMENT) ## Run the tests that take longer, on both databases, and real programs on PostgreSQL.
 	@env -u DATABASE_URL $(PYTEST) -m slow $(TESTS)
 	@$(BIN)/python -m tests.postgres $(PYTEST) -m "slow and not any_database" $(or $(TESTS),$(STORED))
+	@$(BIN)/python -m tests.postgres $(PYTEST) -m "not any_database" $(or $(TESTS),$(PROGRAMS))
 
 chaos: $(DEVELOPMENT) ## Kill workers at random under RUNS (1000) runs and prove that none is lost: DATABASE, WORKERS, SECONDS, SEED.
 	@$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(WORKERS),--workers $(WORKERS)) \
