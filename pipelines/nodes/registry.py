@@ -22,8 +22,11 @@ from pipelines.spec import NodeSpec
 ENTRY_POINT_GROUP = "brokoli.node_types"
 
 _OWN: dict[str, str] = {
+    "aggregate": "pipelines.nodes.aggregate:Aggregate",
     "bash": "pipelines.nodes.bash:Bash",
     "code": "pipelines.nodes.code:Code",
+    "filter": "pipelines.nodes.filter:Filter",
+    "project": "pipelines.nodes.project:Project",
     "sink_file": "pipelines.nodes.sink_file:SinkFileNode",
     "source_file": "pipelines.nodes.source_file:SourceFileNode",
     "join": "pipelines.nodes.join:Join",
