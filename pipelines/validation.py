@@ -21,6 +21,7 @@ from pipelines.nodes.base import Analysis, KnownInput, NodeType, Schema
 from pipelines.problems import Problem, shortened
 from pipelines.spec import InvalidPipeline, NodeSpec, PipelineSpec
 
+CONDITION = "condition"  # the only type of node whose edges may have a condition
 MOST_TAGS = 50
 LONGEST_TAG = 100
 LONGEST_DESCRIPTION = 20_000
@@ -75,7 +76,7 @@ def validate(document: Mapping[str, Any]) -> Report:
 
 def _structure(document: Mapping[str, Any]) -> tuple[PipelineSpec, list[Problem]]:
     found, read = spec.read(document)
-    return found, [*_pipeline_keys(document), *read, *_types(found), *_crowded(found), *cycle_problems(found)]
+    return found, [*_pipeline_keys(document), *read, *_types(found), *_crowded(found), *_branching(found), *cycle_problems(found)]
 
 
 def _cyclic(problems: Iterable[Problem]) -> bool:
@@ -141,6 +142,27 @@ def _crowded(found: PipelineSpec) -> Iterator[Problem]:
             yield Problem(message, node_id=node.id, field="edges", pointer=node.pointer)
 
 
+def _branching(found: PipelineSpec) -> Iterator[Problem]:
+    """Edges of branches: only conditions have them, and one edge cannot lie on both."""
+    nodes = {node.id: node for node in found.nodes}
+    branches: dict[tuple[str, str], set[bool]] = {}
+    for edge in found.edges:
+        if edge.condition is None:
+            continue
+        source = nodes[edge.source]
+        if source.type != CONDITION:
+            message = (
+                f"The edge from '{edge.source}' to '{edge.target}' has a condition, and '{edge.source}' is no condition node (its type is "
+                f"'{shortened(source.type)}'). Take the condition off the edge."
+            )
+            yield Problem(message, node_id=edge.source, field="edges", pointer=source.pointer)
+        branches.setdefault((edge.source, edge.target), set()).add(edge.condition)
+    for (before, after), both in branches.items():
+        if len(both) > 1:
+            message = f"Edges of both branches lead from '{before}' to '{after}': draw one edge without a condition, or remove one of them."
+            yield Problem(message, node_id=before, field="edges", pointer=nodes[before].pointer)
+
+
 def _connected(found: PipelineSpec) -> Iterator[tuple[NodeSpec, NodeType, int]]:
     """Each node of a usable type, with the number of edges that lead to it."""
     inputs = _inputs_by_node(found)
@@ -150,9 +172,14 @@ def _connected(found: PipelineSpec) -> Iterator[tuple[NodeSpec, NodeType, int]]:
 
 
 def _inputs_by_node(found: PipelineSpec) -> dict[str, list[str]]:
+    """Without the edges from control nodes to nodes that take no input: those say only what comes first."""
+    known = {name: registry.get(name) for name in {node.type for node in found.nodes} if name and not _type_fault(name)}
+    control = {node.id for node in found.nodes if node.type in known and known[node.type].category == "control"}
+    without = {node.id for node in found.nodes if node.type in known and known[node.type].ports.most == 0}
     inputs: dict[str, list[str]] = {node.id: [] for node in found.nodes}
     for edge in found.edges:
-        inputs[edge.target].append(edge.source)
+        if not (edge.source in control and edge.target in without):
+            inputs[edge.target].append(edge.source)
     return inputs
 
 

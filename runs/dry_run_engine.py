@@ -18,6 +18,7 @@ from duckdb import DuckDBPyConnection
 from duckdb.sqltypes import DuckDBPyType
 
 from brokoli_site.common.errors import NodeError
+from pipelines.branches import Branches
 from pipelines.expressions import quote
 from pipelines.graph import Graph
 from pipelines.nodes import registry
@@ -174,6 +175,8 @@ class DryRun:
     prepare: Prepare = registry.prepare
     _outputs: dict[str, Held] = field(default_factory=dict)
     _missing: dict[str, str] = field(default_factory=dict)  # why a node has no output
+    _decisions: dict[str, bool] = field(default_factory=dict)  # of condition nodes
+    _branches: Branches = field(init=False)
 
     def walk(self) -> Iterator[dict[str, Any]]:
         """What becomes of each node, sources first. Before it executes one it yields `{started: node id}`, in case that is the end.
@@ -187,13 +190,19 @@ class DryRun:
         with ExitStack() as cleanup:
             cleanup.callback(trusted.close)
             cleanup.callback(sandbox.close)
-            for node_id in Graph(self.spec).order:
+            graph = Graph(self.spec)
+            self._branches = Branches.of(self.spec, graph)
+            for node_id in graph.order:
                 yield {"started": node_id}
                 yield self._node(nodes[node_id], trusted, sandbox)
 
     def _node(self, node: NodeSpec, trusted: Instance, sandbox: Instance) -> dict[str, Any]:
         answer = blank(node)
-        above = next((source for source in self.spec.inputs_of(node.id) if source not in self._outputs), None)
+        why = self._branches.left_out(self._decisions).get(node.id)
+        if why is not None:
+            self._missing[node.id] = "was skipped"
+            return answer | {"status": "skipped", "error": f"Not on the branch taken: {why.reason(self.spec.node(why.condition).name)}."}
+        above = next((source for source in self._branches.before(node.id, self._decisions) if source not in self._outputs), None)
         if above is not None:
             self._missing[node.id] = "was skipped"
             return answer | {"status": "skipped", "error": f"Node '{self.spec.node(above).name}', which it needs, {self._missing[above]}."}
@@ -214,7 +223,7 @@ class DryRun:
 
     def _execute(self, node: NodeSpec, trusted: Instance, sandbox: Instance, lines: Lines) -> dict[str, Any]:
         node_type, config = self.prepare(node, self.facts)
-        given = [(source, self._outputs[source]) for source in self.spec.inputs_of(node.id)]
+        given = [(source, self._outputs[source]) for source in self._branches.inputs(node.id, self._decisions)]
         if len(given) < node_type.ports.least:
             needs = "1 input" if node_type.ports.least == 1 else f"{node_type.ports.least} inputs"
             raise NodeError(f"Node '{node.id}' needs {needs} and has {len(given) or 'none'}; draw an edge to it.")
@@ -250,8 +259,10 @@ class DryRun:
                 held = _keep(context.connection, instance, result, MOST_ROWS if given else SOURCE_ROWS)
                 if result.after is not None:
                     result.after(held.row_count)
-            case PassThrough(index=index, checks=checks):
+            case PassThrough(index=index, checks=checks, branch=branch):
                 held = given[index]
+                if branch is not None:
+                    self._decisions[node.id] = branch
                 extra = {"checks": list(checks)} if checks else {}
             case WouldWrite():
                 held = given[0] if given else _nothing()

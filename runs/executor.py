@@ -12,7 +12,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -26,6 +26,7 @@ from django.utils import timezone
 from brokoli_site.common.errors import NodeCancelled, NodeError, NodeTimeout
 from brokoli_site.common.time import human_duration
 from pipelines import parameters, stored
+from pipelines.branches import Branches, LeftOut
 from pipelines.graph import Graph
 from pipelines.models import PipelineVersion
 from pipelines.nodes.base import Column, RunFacts, Stop
@@ -99,10 +100,11 @@ class Resources:
 
 
 @lru_cache(maxsize=256)
-def _definition(pipeline_id: UUID, number: int) -> tuple[PipelineSpec, Graph]:
+def _definition(pipeline_id: UUID, number: int) -> tuple[PipelineSpec, Graph, Branches]:
     """Versions are immutable, so each is read and parsed once a process."""
     spec = from_document(PipelineVersion.objects.get(pipeline_id=pipeline_id, number=number).document)
-    return spec, Graph(spec)
+    graph = Graph(spec)
+    return spec, graph, Branches.of(spec, graph)
 
 
 def retry_delay(policy: RetryPolicy, failures: int) -> float:
@@ -156,7 +158,7 @@ class Execution:
     def _load(self) -> bool:
         """Read the run, its definition and its state. True when nothing of it can be there yet: a first claim that resumes no run."""
         run = Run.objects.select_related("pipeline", "version").defer("version__document").get(id=self.lease.run_id)
-        self._spec, self._graph = _definition(run.pipeline_id, run.version.number)
+        self._spec, self._graph, self._branches = _definition(run.pipeline_id, run.version.number)
         self._nodes = {node.id: node for node in self._spec.nodes}
         self._facts = RunFacts(
             run_id=str(run.id),
@@ -197,14 +199,21 @@ class Execution:
         # Not by the epoch: a first claim may have died before this, and a commit in doubt may have done it already.
         untouched = all(attempt.status == NodeStatus.PENDING and attempt.attempt == 1 for attempt in self._attempts.values())
         if run.resumed_from_id is not None and untouched:
-            self._outputs |= reuse.take_over(run, self._spec, self._graph, self._attempts, self._is_whole)
+            self._outputs |= reuse.take_over(run, self._spec, self._graph, self._branches, self._attempts, self._is_whole)
             return
         finished = {node_id for node_id, attempt in self._attempts.items() if attempt.status in NODE_DONE and node_id in self._outputs}
-        again = finished - reuse.standing(self._graph, finished, lambda node_id: self._is_whole(self._outputs[node_id]))
+        kept = reuse.standing(self._graph, finished, lambda node_id: self._is_whole(self._outputs[node_id]), self._left_out)
+        # A condition that decides again may take the other branch.
+        reopened = self._left_out(finished).keys() - self._left_out(kept).keys()
+        again = (finished - kept) | {node_id for node_id in reopened if self._attempts[node_id].status == NodeStatus.SKIPPED}
         repeats = [transitions.next_attempt(self._attempts[node_id]) for node_id in self._graph.order if node_id in again]
         NodeRun.objects.bulk_create(repeats)
         self._attempts |= {attempt.node_id: attempt for attempt in repeats}
         self._outputs = {node_id: output for node_id, output in self._outputs.items() if node_id not in again}
+
+    def _left_out(self, among: Collection[str] | None = None) -> dict[str, LeftOut]:
+        """The nodes that will not run, by what conditions (those `among` the given nodes) have decided."""
+        return self._branches.left_out(reuse.decisions(self._outputs, among)) if self._branches else {}
 
     def _is_whole(self, output: NodeOutput) -> bool:
         return self.resources.store.verify(output.artifact, output.byte_count)
@@ -221,7 +230,7 @@ class Execution:
             self._watch_deadline()
             try:
                 self._check_lease()
-                if ended or self._may_go_on() or self._gather_lines():
+                if ended or self._may_go_on() or self._gather_lines() or self._to_skip():
                     self._commit(partial(self._advance, ended))
             finally:  # also when the lease is lost: nobody is to wait for a node that has come back
                 for item in ended:
@@ -288,7 +297,7 @@ class Execution:
         places = self.resources.node_concurrency - sum(status == NodeStatus.RUNNING for status in statuses.values())
         if places < 1:
             return 0, []
-        done = {node_id for node_id, status in statuses.items() if status in NODE_DONE and node_id in self._outputs}
+        done = {node_id for node_id, status in statuses.items() if status in NODE_DONE and node_id in self._outputs} | self._left_out().keys()
         started = {node_id for node_id, status in statuses.items() if status != NodeStatus.PENDING}
         now = time.monotonic()
         return places, [node_id for node_id in self._graph.ready(done, started) if self._due.get(node_id, now) <= now]
@@ -312,7 +321,8 @@ class Execution:
 
     def _inputs(self, node_id: str) -> tuple[InputArtifact, ...]:
         found = []
-        for upstream in self._spec.inputs_of(node_id):
+        sources = self._branches.inputs(node_id, reuse.decisions(self._outputs)) if self._branches else self._spec.inputs_of(node_id)
+        for upstream in sources:
             output = self._outputs[upstream]
             schema = tuple(Column(column["name"], column["type"]) for column in output.schema)
             found.append(InputArtifact(upstream, self._nodes[upstream].name, output.artifact, schema, output.row_count))
@@ -393,9 +403,19 @@ class Execution:
             entries += written
             if written:
                 self._slots.give_back([item.node_id])
-        entries += self._start()
+        entries += [*self._skip_left_out(), *self._start()]
         log.append(entries, self.lease.epoch)
         transaction.on_commit(self._lines.clear)
+
+    def _to_skip(self) -> dict[str, LeftOut]:
+        """The nodes that a branch that was not taken leaves out, and that nobody has skipped yet."""
+        return {node_id: why for node_id, why in self._left_out().items() if self._attempts[node_id].status == NodeStatus.PENDING}
+
+    def _skip_left_out(self) -> list[LogEntry]:
+        return [
+            transitions.skip_node(self._attempts[node_id], why.reason(self._nodes[why.condition].name), condition=why.condition, branch=why.decision)
+            for node_id, why in self._to_skip().items()
+        ]
 
     def _start(self) -> list[LogEntry]:
         places, ready = self._startable()

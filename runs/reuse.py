@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from brokoli_site.common.errors import BrokoliError
 from pipelines import parameters, references
+from pipelines.branches import Branches
 from pipelines.graph import Graph
 from pipelines.nodes import registry
 from pipelines.spec import NodeSpec, PipelineSpec, from_document
@@ -17,20 +18,28 @@ from runs.models import NodeOutput, NodeRun, Run
 from runs.states import NODE_DONE, EntryKind
 
 
-def standing(graph: Graph, finished: Collection[str], available: Callable[[str], bool]) -> frozenset[str]:
+def _none(_kept: Collection[str]) -> Collection[str]:
+    return ()
+
+
+def standing(
+    graph: Graph, finished: Collection[str], available: Callable[[str], bool], left_out: Callable[[Collection[str]], Collection[str]] = _none
+) -> frozenset[str]:
     """Of the finished nodes, those that need not run again. Pure.
 
     A node whose output is needed by a node that will run, but is not `available` (its artifact is gone or damaged), runs
     again, and so does everything below a node that runs again: nothing is ever computed from half-old data.
+    `left_out` gives the nodes that do not run while the conditions among those that are kept stand by what they decided.
     """
     kept = set(finished)
     while True:
         kept_before = len(kept)
+        idle = frozenset(left_out(kept))
         for node_id in graph.order:
-            if node_id in kept and not all(upstream in kept for upstream in graph.upstream(node_id)):
+            if node_id in kept and (node_id in idle or not all(upstream in kept or upstream in idle for upstream in graph.upstream(node_id))):
                 kept.discard(node_id)
         for node_id in graph.order:
-            needed = any(downstream not in kept for downstream in graph.downstream(node_id))
+            needed = any(downstream not in kept and downstream not in idle for downstream in graph.downstream(node_id))
             if node_id in kept and needed and not available(node_id):
                 kept.discard(node_id)
         if len(kept) == kept_before:
@@ -67,8 +76,13 @@ def copy_output(output: NodeOutput, run_id: UUID, node_id: str) -> NodeOutput:
     )
 
 
+def decisions(outputs: Mapping[str, NodeOutput], among: Collection[str] | None = None) -> dict[str, bool]:
+    """What condition nodes decided, of all outputs or those `among` them."""
+    return {node_id: output.branch for node_id, output in outputs.items() if output.branch is not None and (among is None or node_id in among)}
+
+
 def take_over(
-    run: Run, spec: PipelineSpec, graph: Graph, attempts: Mapping[str, NodeRun], is_whole: Callable[[NodeOutput], bool]
+    run: Run, spec: PipelineSpec, graph: Graph, branches: Branches, attempts: Mapping[str, NodeRun], is_whole: Callable[[NodeOutput], bool]
 ) -> dict[str, NodeOutput]:
     """Register in a resumed run what stands of the run that it resumes, and skip those nodes. Returns the outputs by node.
 
@@ -95,7 +109,7 @@ def take_over(
             entries.append(log.entry(run.id, EntryKind.LOG, message, node_id=node_id, attempt=attempts[node_id].attempt, level="warning"))
         return whole
 
-    for node_id in standing(graph, candidates, is_there):
+    for node_id in standing(graph, candidates, is_there, lambda kept: branches.left_out(decisions(outputs, kept))):
         taken[node_id] = copy_output(outputs[node_id], run.id, node_id)
         entries.append(transitions.skip_node(attempts[node_id], f"its output of run {earlier.id} is reused", taken[node_id]))
     log.append(entries, run.epoch)
@@ -111,9 +125,13 @@ def unchanged(spec: PipelineSpec, earlier: PipelineSpec, given: Mapping[str, Any
         for node in spec.nodes
         if node.id in before
         and (node.type, node.config) == (before[node.id].type, before[node.id].config)
-        and spec.inputs_of(node.id) == earlier.inputs_of(node.id)
+        and _edges_into(spec, node.id) == _edges_into(earlier, node.id)
         and (same_params or not _may_see_params(node))
     )
+
+
+def _edges_into(spec: PipelineSpec, node_id: str) -> list[tuple[str, bool | None]]:
+    return [(edge.source, edge.condition) for edge in spec.edges if edge.target == node_id]
 
 
 def _may_see_params(node: NodeSpec) -> bool:

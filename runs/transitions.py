@@ -263,14 +263,14 @@ def _cancelled_entry(node_run: NodeRun, reason: str) -> LogEntry:
     return _node_entry(node_run, EntryKind.NODE_CANCELLED, f"Node cancelled: {reason}", {"status": NodeStatus.CANCELLED}, level="warning")
 
 
-def skip_node(node_run: NodeRun, reason: str, output: NodeOutput | None = None) -> LogEntry:
-    """pending -> skipped: an earlier run's output stands for it, or nothing needs it any more."""
+def skip_node(node_run: NodeRun, reason: str, output: NodeOutput | None = None, **because: Any) -> LogEntry:
+    """pending -> skipped: an earlier run's output stands for it, or it is not to run. `because`: the reason as data for the entry."""
     _change_node(
         node_run, NodeStatus.SKIPPED, finished_at=timezone.now(), row_count=output.row_count if output else None, error="" if output else reason
     )
     if output is not None:
         register_output(output)
-    return _node_entry(node_run, EntryKind.NODE_SKIPPED, f"Node skipped: {reason}", {"status": NodeStatus.SKIPPED})
+    return _node_entry(node_run, EntryKind.NODE_SKIPPED, f"Node skipped: {reason}", {"status": NodeStatus.SKIPPED, **because})
 
 
 def retry_node(failed: NodeRun, delay_seconds: float) -> tuple[NodeRun, LogEntry]:

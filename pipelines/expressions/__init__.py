@@ -4,6 +4,7 @@
 """
 
 from pipelines.expressions.binding import BindingProblem, canonical_type, converts, describe, stored, type_named
+from pipelines.expressions.conditions import Condition, parse_condition
 from pipelines.expressions.errors import ExpressionError
 from pipelines.expressions.queries import ParsedQuery, parse_queries_ahead, parse_query
 from pipelines.expressions.quoting import literal, quote
@@ -11,6 +12,7 @@ from pipelines.expressions.scalars import Scalar, parse_ahead, parse_scalar
 
 __all__ = [
     "BindingProblem",
+    "Condition",
     "ExpressionError",
     "ParsedQuery",
     "Scalar",
@@ -19,6 +21,7 @@ __all__ = [
     "describe",
     "literal",
     "parse_ahead",
+    "parse_condition",
     "parse_queries_ahead",
     "parse_query",
     "parse_scalar",

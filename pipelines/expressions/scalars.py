@@ -1,6 +1,6 @@
 """Scalar expressions: conditions, computed columns. `parse_scalar` is the way in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 from pipelines.expressions import checking, parser
@@ -74,11 +74,28 @@ def parse_ahead(texts: Iterable[str]) -> None:
 
 
 def _parse(text: str, source: Source, types: Mapping[str, str] | None, embedded: Embedded, references: References | None) -> Scalar:
+    return parse_source(text, source, types, embedded, references)[0]
+
+
+def parse_source(
+    text: str,
+    source: Source,
+    types: Mapping[str, str] | None,
+    embedded: Embedded,
+    references: References | None,
+    prepare: Callable[[Tree], None] | None = None,
+) -> tuple[Scalar, Tree, Source]:
+    """The expression with its statement, and the text to which the positions in that refer. `prepare` may change the tree before it is checked.
+
+    Errors: `ExpressionError`.
+    """
     source = source.edited([Edit(0, 0, _PREFIX)])
     try:
         statement = _single_expression(parser.parse(source.text))
         tree = statement["node"]["select_list"][0]
         embedded.insert(tree, references)
+        if prepare is not None:
+            prepare(tree)
         checking.check_scalar(tree)
         modernise_lambdas(tree)
         rewriter = Rewriter(source, types)
@@ -88,7 +105,7 @@ def _parse(text: str, source: Source, types: Mapping[str, str] | None, embedded:
     except RecursionError as error:
         raise ExpressionError("the expression is nested too deeply") from error
     doubts = tuple(source.error_at_byte(doubt.message, doubt.position) for doubt in rewriter.doubts)
-    return Scalar(text, statement, frozenset(rewriter.columns), doubts)
+    return Scalar(text, statement, frozenset(rewriter.columns), doubts), statement, source
 
 
 def _single_expression(statements: list[Tree]) -> Tree:

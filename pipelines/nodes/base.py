@@ -291,6 +291,9 @@ class NodeType(ABC):
     raw_keys: ClassVar[frozenset[str]] = frozenset()
     # Config keys (first level) that name a connection, which `context.run.vault` then has.
     connection_keys: ClassVar[frozenset[str]] = frozenset({"conn_id"})
+    # Whether its first input has a role of its own. Where a branch that was not taken leaves inputs out, a node runs with the others if
+    # those are enough for its ports; one whose first input leads is skipped without that.
+    first_input_leads: ClassVar[bool] = False
     # Whether running it changes anything outside of its run (writes, sends, starts a program). Sinks always do.
     effects: ClassVar[bool] = False
 

@@ -104,6 +104,7 @@ class QualityCheck(NodeType):
     ports = Ports(1, None)
     Config = QualityCheckConfig
     sql_keys = frozenset({"rules"})
+    first_input_leads = True
 
     def normalise(self, config: Mapping[str, Any]) -> dict[str, Any]:
         found = dict(config)

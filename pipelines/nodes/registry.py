@@ -27,6 +27,7 @@ _OWN: dict[str, str] = {
     "code": "pipelines.nodes.code:Code",
     "filter": "pipelines.nodes.filter:Filter",
     "project": "pipelines.nodes.project:Project",
+    "condition": "pipelines.nodes.condition:Condition",
     "sink_file": "pipelines.nodes.sink_file:SinkFileNode",
     "source_file": "pipelines.nodes.source_file:SourceFileNode",
     "join": "pipelines.nodes.join:Join",

@@ -33,11 +33,11 @@ from tests.programs import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Behaviour = Callable[[NodeTask, NodeLog, Stop], None]
+Behaviour = Callable[[NodeTask, NodeLog, Stop], object]
 
 
 class Engine:
-    """A data engine whose nodes do what the test says and output nothing but facts."""
+    """A data engine whose nodes do what the test says, and give what that returns, or output nothing but facts."""
 
     def __init__(self, behaviour: Behaviour = lambda task, log, stop: None) -> None:
         self.behaviour = behaviour
@@ -46,9 +46,9 @@ class Engine:
     def open_run(self, run_id: str, also_readable: object = ()) -> Iterator["Engine"]:
         yield self
 
-    def execute(self, task: NodeTask, log: NodeLog, stop: Stop) -> NodeResult:
-        self.behaviour(task, log, stop)
-        return NodeResult(1, OutputFacts(task.artifact, 1, 12, [{"name": "x", "type": "INTEGER"}], {"rows": []}, {}))
+    def execute(self, task: NodeTask, log: NodeLog, stop: Stop) -> object:
+        result = self.behaviour(task, log, stop)
+        return result or NodeResult(1, OutputFacts(task.artifact, 1, 12, [{"name": "x", "type": "INTEGER"}], {"rows": []}, {}))
 
     def close(self) -> None: ...
 

@@ -41,9 +41,17 @@ def answers(*nodes: NodeSpec, edges: str = "", folder: Path = Path("/nonexistent
     def prepare(node: NodeSpec, facts: RunFacts) -> tuple[NodeType, NodeConfig]:
         return (types[node.type], NodeConfig()) if node.type in types else registry.prepare(node, facts)
 
-    pairs = tuple(EdgeSpec(source, target) for source, target in (pair.split(">") for pair in edges.split()))
-    run = DryRun(PipelineSpec("p", nodes, pairs), RunFacts("dry-run", "", "p", {}), DataFolders([folder]), 256 * 1024**2, 1, prepare)
+    run = DryRun(
+        PipelineSpec("p", nodes, tuple(map(edge, edges.split()))), RunFacts("dry-run", "", "p", {}), DataFolders([folder]), 256 * 1024**2, 1, prepare
+    )
     return {event["node_id"]: event for event in run.walk() if "node_id" in event}
+
+
+def edge(text: str) -> EdgeSpec:
+    """Of `a>b`, or `a>b:true`."""
+    ends, _, condition = text.partition(":")
+    source, target = ends.split(">")
+    return EdgeSpec(source, target, condition == "true" if condition else None)
 
 
 def node(node_id: str, kind: str, **config: Any) -> NodeSpec:
@@ -162,6 +170,24 @@ def test_the_sandbox_is_locked() -> None:
     for sql in ("SET threads = 8", "ATTACH 'x.db'", "COPY (SELECT 1) TO 'x.csv'", "FROM read_csv('/etc/passwd')", "INSTALL httpfs"):
         found = answers(node("a", "made"), made=_Made(lambda context, sql=sql: context.connection.execute(sql) and Query("SELECT 1 AS x")))["a"]  # type: ignore[misc]
         assert found["status"] == "failed", sql
+
+
+def test_the_branch_that_the_first_rows_take_is_followed() -> None:
+    nodes = [
+        node("a", "sql", query="SELECT 1 AS x"),
+        node("c", "condition", expression='max("x") > 5'),
+        *(node(one, "sql", query="FROM input") for one in ("big", "small", "after")),
+        node("all", "union"),
+        node("both", "join", join_type="cross"),
+    ]
+    edges = "a>c c>big:true c>small:false big>after big>all small>all big>both a>both"
+    found = answers(*nodes, edges=edges)
+    statuses = {node_id: answer["status"] for node_id, answer in found.items()}
+    skipped = dict.fromkeys(("big", "after", "both"), "skipped")
+    assert statuses == dict.fromkeys(("a", "c", "small", "all"), "success") | skipped
+    assert found["big"]["error"] == "Not on the branch taken: condition 'c' is false, and only its true branch leads here."
+    assert found["all"]["rows"] == [{"x": 1}]
+    assert found["c"]["log"][0]["message"] == 'max("x") > 5 → false (max("x") = 1)'
 
 
 def test_differences_are_told_by_name_and_by_known_type() -> None:

@@ -81,6 +81,33 @@ def test_structure_that_cannot_be_saved(document: dict[str, Any], expected: list
     assert not validation.validate(document).valid
 
 
+QUESTION = {"expression": "row_count > 0"}
+
+
+@pytest.mark.parametrize(
+    ("edges", "words"),
+    [
+        ([("rows", "a", True)], "The edge from 'rows' to 'a' has a condition, and 'rows' is no condition node (its type is 'stub_rows')"),
+        ([("c", "a", True), ("c", "a", False)], "Edges of both branches lead from 'c' to 'a'"),
+        ([("c", "a", True), ("a", "b", False)], "'a' is no condition node"),
+        ([("rows", "rows2", None)], "a stub_rows node takes no input"),
+    ],
+)
+def test_edges_of_branches(edges: list[tuple[str, str, bool | None]], words: str) -> None:
+    document = pipeline(rows(), rows("rows2"), node("c", "condition", **QUESTION), node("a", "stub_many"), node("b", "stub_many"), edges="rows>c")
+    document["edges"] += [{"from": before, "to": after, "condition": condition} for before, after, condition in edges]
+    with pytest.raises(InvalidPipeline) as caught:
+        validation.check_structure(document)
+    assert [words in problem.message for problem in caught.value.problems] == [True], caught.value.problems
+    assert caught.value.problems[0].field == "edges"
+
+
+def test_a_branch_may_lead_to_a_source_which_then_comes_after_it() -> None:
+    document = pipeline(rows(), node("c", "condition", **QUESTION), rows("after"), edges="rows>c")
+    document["edges"].append({"from": "c", "to": "after", "condition": True})
+    assert validation.validate(document).valid
+
+
 UNFINISHED: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
     (pipeline(), [("", "nodes", "no nodes")]),
     (pipeline(node("a", "stub_rows")), [("a", "columns", "Field 'columns' is missing.")]),
