@@ -25,10 +25,13 @@ FORMATS: dict[str, Format] = {
         Format("jsonl", (".jsonl", ".ndjson")),
         Format("parquet", (".parquet", ".pq")),
         Format("sql", (".sql",), reads=False),
-        Format("xlsx", (".xlsx",), reads=False, writes=False),
-        Format("xml", (".xml",), reads=False, writes=False),
+        Format("xlsx", (".xlsx",)),
+        Format("xls", (".xls", ".xlsm", ".xlsb"), writes=False),
+        Format("ods", (".ods",), writes=False),
+        Format("xml", (".xml",), writes=False),
     )
 }
+WORKBOOKS = frozenset({"xlsx", "xls", "ods"})
 READABLE = tuple(name for name, item in FORMATS.items() if item.reads)
 WRITABLE = tuple(name for name, item in FORMATS.items() if item.writes)
 

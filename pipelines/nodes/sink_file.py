@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from brokoli_site.common import durable
 from brokoli_site.common.errors import NodeError
 from pipelines.expressions import literal, quote
-from pipelines.nodes import append_ledger, appending, formats
+from pipelines.nodes import append_ledger, appending, formats, workbook_writing
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Schema, Stop, WouldWrite, Written
 from pipelines.nodes.files import exact_pattern
 from pipelines.nodes.unpacking import pack
@@ -38,11 +38,22 @@ class SinkFileConfig(NodeConfig):
     delimiter: str = Field(",", min_length=1, max_length=1, description="What separates the values of a CSV file.")
     header: bool = Field(default=True, description="Whether the first line of a CSV or TSV file names the columns.")
     table: str = Field("", description="Name of the table in a SQL file. Empty: the name of the file.")
+    sheet: str = Field("", description="Name of the sheet of a workbook. Empty: Sheet1.")
+    neutralise_formulas: bool = Field(
+        default=False, description="For CSV and TSV files that people open: texts that a spreadsheet would execute get an apostrophe before them."
+    )
 
     @field_validator("format")
     @classmethod
     def _known_format(cls, value: str) -> str:
         return formats.writable("", value) if value else ""
+
+    @field_validator("sheet")
+    @classmethod
+    def _usable_name(cls, value: str) -> str:
+        if fault := workbook_writing.fault_of_name(value):
+            raise ValueError(fault)
+        return value
 
     @field_validator("compression", mode="before")
     @classmethod
@@ -62,7 +73,7 @@ class SinkFileNode(NodeType):
     name: ClassVar[str] = "sink_file"
     label: ClassVar[str] = "File"
     category: ClassVar[Category] = "sink"
-    help: ClassVar[str] = "Writes its input to a CSV, TSV, JSON, JSON lines, Parquet or SQL file in the data folders."
+    help: ClassVar[str] = "Writes its input to a CSV, TSV, JSON, JSON lines, Parquet, Excel or SQL file in the data folders or behind a connection."
     ports: ClassVar[Ports] = Ports(1, 1)
     Config: ClassVar[type[NodeConfig]] = SinkFileConfig
     trusted: ClassVar[bool] = True
@@ -126,10 +137,12 @@ def _writing(config: SinkFileConfig) -> Writing:
     possible = PARQUET_COMPRESSIONS if kind == "parquet" else TEXT_COMPRESSIONS
     default = "snappy" if kind == "parquet" else "gzip" if formats.is_gzipped(config.path) else "none"
     compression = config.compression or default
+    if kind == "xlsx" and compression != "none":
+        raise ValueError("xlsx files are compressed in themselves; leave compression out, and .gz off the name.")
     if compression not in possible:
         raise ValueError(f"{kind} files can be compressed with {', '.join(possible)}, not with {compression}.")
     table = config.table or Path(config.path).name.split(".", 1)[0]
-    return Writing(kind, compression, config.delimiter, config.header, table)
+    return Writing(kind, compression, config.delimiter, config.header, table, config.neutralise_formulas)
 
 
 def _field(config: SinkFileConfig, error: ValueError) -> str:
@@ -140,6 +153,8 @@ def _field(config: SinkFileConfig, error: ValueError) -> str:
 
 
 def _check_append(config: SinkFileConfig, writing: Writing) -> None:
+    if config.mode == "append" and writing.kind == "xlsx":
+        raise ValueError("rows cannot be appended to a workbook: its formats, formulas and other sheets would be lost. Write another file, or csv.")
     if config.mode == "append" and writing.kind == "json" and writing.compression != "none":
         raise ValueError("rows cannot be appended to a compressed JSON array. Use jsonl, or compression none.")
 
@@ -152,6 +167,8 @@ def _columns(context: NodeContext) -> tuple[Column, ...]:
 
 def _copy(context: NodeContext, writing: Writing, columns: Sequence[Column], source: str, draft: Path, *, header: bool) -> int:
     """Write the relation `source` to `draft`; the number of rows."""
+    if writing.kind == "xlsx":
+        return workbook_writing.write(context, columns, source, draft, context.config.sheet, header=header)
     plain = context.scratch() / "plain" if writing.kind != "parquet" and writing.compression == "gzip" else draft
     row = context.connection.execute(writing.copy(columns, source, str(plain), header=header)).fetchone()
     if plain is not draft:

@@ -14,6 +14,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from brokoli_site.common.errors import NodeError
+from pipelines.conversion.converting import Conversion, ConvertedReading
 from pipelines.expressions import quote
 from pipelines.nodes import csv_files, formats, json_files, reading
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Query, Schema
@@ -24,6 +25,8 @@ from pipelines.spec import NodeSpec
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _UNRESOLVED = ("${", "{{")
+_CONVERTED = formats.WORKBOOKS | {"xml"}
+_BINARY = formats.WORKBOOKS | {"parquet"}
 _HEAD_BYTES = 16 * 1024**2  # that a dry run unpacks of a file: as many rows as types are guessed from, and more
 
 
@@ -55,7 +58,10 @@ class SourceFileConfig(NodeConfig):
     delimiter: str = Field("", max_length=4, description="What separates the values of a CSV file. Empty: found in its first line.")
     header: bool = Field(default=True, description="Whether the first line of a CSV or TSV file names the columns.")
     null_values: tuple[str, ...] = Field((), description="Texts that mean no value, such as NA. The empty text always does.")
-    encoding: str = Field("utf-8", description="Encoding of the text: utf-8, latin-1, cp1252, utf-16, …")
+    encoding: str = Field("utf-8", description="Encoding of the text: utf-8, latin-1, cp1252, utf-16, … XML that declares its own needs none.")
+    sheet: str = Field("", description="Sheet of a workbook: its name, or its number from 1. Empty: the first.")
+    records: str = Field("", description="Path of the elements of an XML file that are records, such as airlines/airline. Empty: what repeats.")
+    max_memory_mb: int = Field(2048, ge=256, le=1_048_576, description="Memory that reading a workbook or an XML file may take, in MB.")
     columns: tuple[SourceColumn, ...] = Field((), description="The columns to read, in order, with their types. Empty: all, as they are found.")
 
     @field_validator("format")
@@ -75,6 +81,11 @@ class SourceFileConfig(NodeConfig):
     @classmethod
     def _list_of_texts(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("sheet", mode="before")
+    @classmethod
+    def _number_of_sheet(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("encoding")
     @classmethod
@@ -132,7 +143,7 @@ class SourceFileNode(NodeType):
     name: ClassVar[str] = "source_file"
     label: ClassVar[str] = "File"
     category: ClassVar[Category] = "source"
-    help: ClassVar[str] = "Reads CSV, TSV, JSON, JSON lines or Parquet files, compressed or not, from the data folders."
+    help: ClassVar[str] = "Reads CSV, TSV, JSON, JSON lines, Parquet, Excel or XML files, compressed or not, from the data folders or a connection."
     ports: ClassVar[Ports] = Ports(0, 0)
     Config: ClassVar[type[NodeConfig]] = SourceFileConfig
     trusted: ClassVar[bool] = True
@@ -171,6 +182,8 @@ class SourceFileNode(NodeType):
             return reading.query(context, ParquetReading(files, declared))
         if kind in ("json", "jsonl"):
             return _json(context, files, kind, declared)
+        if kind in _CONVERTED:
+            return _converted(context, files, kind, declared)
         return _csv(context, files, kind, declared)
 
 
@@ -183,23 +196,27 @@ def _format(config: SourceFileConfig, name: str) -> str:
 
 
 def _plain(context: NodeContext, path: Path, shown: str, number: int, kind: str) -> SourceFile:
-    """The file itself, or its unpacked text when it is compressed or not in UTF-8."""
+    """The file itself, or its unpacked text when it is compressed or not in UTF-8. XML and workbooks keep the encoding that they tell of."""
     gzipped = kind != "parquet" and (formats.is_gzipped(path.name) or formats.has_gzip_mark(path))
-    encoding = context.config.encoding if kind != "parquet" else "utf-8"
+    encoding = context.config.encoding if kind not in _BINARY and kind != "xml" else "utf-8"
     if gzipped or not is_utf8(encoding) or (kind in ("json", "jsonl") and json_files.has_mark(path)):
-        target = context.scratch() / f"{number}.{kind}" if context.memory_file is None else context.memory_file()
-        head = None if context.memory_file is None else _HEAD_BYTES
-        whole = unpack(path, shown, target, gzipped=gzipped, encoding=encoding, stop=context.stop, head=head)
-        if not whole and kind == "json":
-            most = f"{_HEAD_BYTES // 1024**2} MiB, the most JSON that a dry run reads"
-            raise NodeError(f"{shown} unpacks to more than {most}; as JSON lines it may be of any size.")
-        if not whole:
-            keep_whole_lines(target, quoted=kind != "jsonl")
-        path = target
-    other = marked_encoding(path) if kind != "parquet" and is_utf8(encoding) else None
+        path = _unpacked(context, path, shown, number, kind, gzipped=gzipped, encoding=encoding)
+    other = marked_encoding(path) if kind not in _BINARY and kind != "xml" and is_utf8(encoding) else None
     if other:
         raise NodeError(f"{shown} is not UTF-8: its first bytes say {other}. Set `encoding` to {other}.")
     return SourceFile(path, shown)
+
+
+def _unpacked(context: NodeContext, path: Path, shown: str, number: int, kind: str, *, gzipped: bool, encoding: str) -> Path:
+    target = context.scratch() / f"{number}.{kind}" if context.memory_file is None else context.memory_file()
+    head = None if context.memory_file is None else _HEAD_BYTES
+    whole = unpack(path, shown, target, gzipped=gzipped, encoding=encoding, stop=context.stop, head=head)
+    if not whole and (kind == "json" or kind in formats.WORKBOOKS):
+        most = f"{_HEAD_BYTES // 1024**2} MiB, the most {'JSON' if kind == 'json' else 'of a workbook'} that a dry run reads"
+        raise NodeError(f"{shown} unpacks to more than {most}; as JSON lines it may be of any size.")
+    if not whole and kind != "xml":
+        keep_whole_lines(target, quoted=kind != "jsonl")
+    return target
 
 
 def _shown(asked: str, path: Path, found: Sequence[Path]) -> str:
@@ -232,3 +249,23 @@ def _json(context: NodeContext, files: tuple[SourceFile, ...], kind: str, declar
     if kind == "json" and any(json_files.first_character(file.path) != "[" for file in filled):
         shape = "auto"
     return reading.query(context, json_files.JsonReading(filled, shape, declared))
+
+
+def _converted(context: NodeContext, files: tuple[SourceFile, ...], kind: str, declared: tuple[Declared, ...]) -> Query:
+    config: SourceFileConfig = context.config
+    encoding = "" if is_utf8(config.encoding) else config.encoding
+    if kind == "xml":
+        options: dict[str, Any] = {"records": config.records, "encoding": encoding}
+    else:
+        options = {"sheet": config.sheet, "header": config.header, "names": [] if config.header else [column.name for column in declared]}
+    unit = "line" if kind == "xml" else "row"
+    conversion = Conversion(kind, options, config.null_values, config.max_memory_mb)
+    converted = tuple(conversion.convert(context, file) for file in files)
+    filled = tuple(one for one in converted if one.parts)
+    if not filled or not any(one.found for one in filled):
+        if not declared:
+            context.log.warning(f"{reading.called(files)} holds no rows, so its columns are not known; declare them in `columns`.")
+        return reading.nothing(declared or (Declared("column0"),))
+    found = ConvertedReading(filled, declared, unit)
+    found.check_whole_numbers(context)
+    return reading.query(context, found)

@@ -10,19 +10,25 @@ from pipelines.nodes.base import Column
 TEXT_COMPRESSIONS = ("none", "gzip")
 PARQUET_COMPRESSIONS = ("snappy", "zstd", "gzip", "lz4", "brotli", "none")
 _NESTED = re.compile(r"^(STRUCT|MAP|UNION)\b|\[\d*\]$")
+_FORMULA = re.compile(r"^[=+\-@\t\r\n]")
+_PLAIN_NUMBER = r"[+-]?[0-9]+([.,][0-9]+)?"
 _FLOATS = ("FLOAT", "DOUBLE")
 _BARE = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL.*|BOOLEAN)$")  # written without quotes in SQL
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """How to write. `table` is the name in SQL statements; `compression` one of the format's."""
+    """How to write. `table` is the name in SQL statements; `compression` one of the format's.
+
+    `neutralise`: texts of CSV that a spreadsheet would execute get an apostrophe before them.
+    """
 
     kind: str
     compression: str = "none"
     delimiter: str = ","
     header: bool = True
     table: str = ""
+    neutralise: bool = False
 
     def copy(self, columns: Sequence[Column], source: str, target: str, *, header: bool) -> str:
         """The statement that writes the relation `source` to the file `target`; it answers the number of rows."""
@@ -31,6 +37,8 @@ class Writing:
     def _items(self, columns: Sequence[Column]) -> str:
         if self.kind == "sql":
             return _insert(self.table, columns)
+        if self.kind in ("csv", "tsv") and self.neutralise:
+            return ", ".join(_harmless(column) for column in columns)
         shape = {"csv": _flat, "tsv": _flat, "json": _strict, "jsonl": _strict}.get(self.kind, _same)
         return ", ".join(shape(column) for column in columns)
 
@@ -59,6 +67,28 @@ def _flat(column: Column) -> str:
     if _NESTED.search(column.type):
         return f"CAST(to_json({name}) AS VARCHAR) AS {name}"
     return f"base64({name}) AS {name}" if column.type == "BLOB" else name
+
+
+def _harmless(column: Column) -> str:
+    """As `_flat`, but what a spreadsheet takes for a formula (https://owasp.org/www-community/attacks/CSV_Injection) is text to it."""
+    source, name = quote(column.name), quote(harmless_text(column.name))
+    if column.type == "BLOB":
+        return f"base64({source}) AS {name}"
+    if column.type != "VARCHAR" and not is_nested(column.type):
+        return f"{source} AS {name}"
+    text = source if column.type == "VARCHAR" else f"CAST(to_json({source}) AS VARCHAR)"
+    risky = f"regexp_matches({text}, {literal(_FORMULA.pattern)}) AND NOT regexp_full_match({text}, {literal(_PLAIN_NUMBER)})"
+    return f"CASE WHEN {risky} THEN chr(39) || {text} ELSE {text} END AS {name}"
+
+
+def harmless_text(text: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{text}" if _FORMULA.match(text) and not re.fullmatch(_PLAIN_NUMBER, text) else text
+
+
+def is_nested(kind: str) -> bool:
+    """Whether values of that type hold others."""
+    return _NESTED.search(kind) is not None
 
 
 def _strict(column: Column) -> str:

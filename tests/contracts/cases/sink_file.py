@@ -1,7 +1,10 @@
 """Cases of `sink_file`: every format and compression, appending, and the old file that survives a failure."""
 
+import datetime as dt
 import gzip
 from collections.abc import Callable
+
+import python_calamine
 
 from tests.contracts.case import Cases, Failing, Given, Invalid, Valid
 from tests.contracts.workshop import Outcome, Workshop
@@ -168,11 +171,48 @@ APPEND = [
     ),
 ]
 
+# Numbers of more than 15 digits, times with a zone and old dates are text; so is what looks like a formula.
+CELLS = """SELECT 1 AS i, 12345678901234567 AS big, 1.50::DECIMAL(38, 2) AS d, 'nan'::DOUBLE AS f, '=1+1' AS s, DATE '2024-01-15' AS day,
+    DATE '1800-01-01' AS old, TIMESTAMP '2024-01-15 06:30:00' AS at, TIMESTAMPTZ '2024-01-15 06:00:00+02' AS zoned, TIME '06:00:01' AS t,
+    true AS y, [1, 2] AS l, chr(1) || '_x0041_' AS c, '\\xAB'::BLOB AS b"""
+
+
+def cells(outcome: Outcome, workshop: Workshop) -> None:
+    """Read by another library than the one that wrote it."""
+    (rows,) = [python_calamine.load_workbook(workshop.folder / "a.xlsx").get_sheet_by_name("Data").to_python()]
+    day, at = dt.date(2024, 1, 15), dt.datetime(2024, 1, 15, 6, 30)  # noqa: DTZ001
+    assert rows[0] == outcome.columns
+    zoned = "2024-01-15 04:00:00+00"
+    expected = [1, "12345678901234567", 1.5, "", "=1+1", day, "1800-01-01", at, zoned, dt.time(6, 0, 1), True, "[1,2]", "\x01_x0041_", "qw=="]
+    assert rows[1] == expected
+
+
+XLSX = [
+    Valid({"path": "a.xlsx", "sheet": "Data"}, [CELLS], after=cells),
+    Valid(
+        {"path": "a.xlsx", "header": False},
+        ["SELECT 1 AS a WHERE false"],
+        after=lambda outcome, workshop: (None, python_calamine.load_workbook(workshop.folder / "a.xlsx"))[0],
+        name="no rows",
+    ),
+    Valid(
+        {"path": "a.csv", "neutralise_formulas": True},
+        ["""SELECT '=1+1' AS "=s", '-5' AS n, '@x' AS "at", -5 AS i, ['=x'] AS l, NULL::VARCHAR AS z"""],
+        after=holds("a.csv", '\'=s,n,at,i,l,z\n\'=1+1,-5,\'@x,-5,"[""=x""]",\n'),
+        name="formulas are neutralised where that is asked for",
+    ),
+    Valid({"path": "a.csv"}, ["SELECT '=1+1' AS s"], after=holds("a.csv", "s\n=1+1\n"), name="raw is the default"),
+]
+
 INVALID = [
     Invalid({}, field="path"),
     Invalid({"path": ""}, field="path"),
     Invalid({"path": "x/../a.csv"}, field="path", words="must not contain '..'"),
-    Invalid({"path": "a.xlsx"}, field="path", words="the format xlsx cannot be written by this version"),
+    Invalid({"path": "a.xlsx", "mode": "append"}, field="path", words="rows cannot be appended to a workbook"),
+    Invalid({"path": "a.xlsx", "compression": "gzip"}, field="compression", words="xlsx files are compressed in themselves"),
+    Invalid({"path": "a.xlsx.gz"}, field="compression", words="xlsx files are compressed in themselves"),
+    Invalid({"path": "a.xlsx", "sheet": "a/b"}, field="sheet", words="'a/b' cannot be the name of a sheet"),
+    Invalid({"path": "a.ods"}, field="path", words="the format ods cannot be written by this version"),
     Invalid({"path": "a.csv", "format": "xml"}, field="format", words="the format xml cannot be written by this version"),
     Invalid({"path": "a"}, field="path", words="does not tell a format"),
     Invalid({"path": "a.csv", "mode": "upsert"}, field="mode"),
@@ -183,6 +223,18 @@ INVALID = [
 ]
 
 FAILING = [
+    Failing(
+        {"path": "a.xlsx"},
+        ["SELECT 'x' AS id, repeat('a', 32_768) AS t"],
+        before=there("a.xlsx", "old"),
+        words=["'a.xlsx', row 2: column 't' holds a text of 32,768 characters; a cell holds 32,767"],
+    ),
+    Failing({"path": "a.xlsx"}, ["SELECT 1 AS a FROM range(1_048_576)"], words=["1,048,576 rows and a header; a sheet holds 1,048,576 rows"]),
+    Failing(
+        {"path": "a.xlsx"},
+        ["SELECT " + ", ".join(f"1 AS c{number}" for number in range(16_385))],
+        words=["'a.xlsx' would have 16,385 columns; a sheet holds 16,384"],
+    ),
     Failing({"path": "/etc/cron.d/x.csv"}, ["SELECT 1 AS id"], words=["'/etc/cron.d/x.csv' is outside the data folders"]),
     Failing({"path": "out/x.csv"}, ["SELECT 1 AS id"], before=link("out", "/tmp"), words=["'out/x.csv' is outside the data folders"]),
     Failing({"path": "x.csv"}, ["SELECT 1 AS id"], before=link("x.csv", "/etc/passwd"), words=["'x.csv' is outside the data folders"]),
@@ -214,7 +266,7 @@ def slow(workshop: Workshop) -> Given:
 
 
 CASES = Cases(
-    valid=[*OVERWRITE, *APPEND],
+    valid=[*OVERWRITE, *APPEND, *XLSX],
     invalid=INVALID,
     failing=FAILING,
     normalised=[({"path": "a.csv", "compress": True}, {"path": "a.csv", "compression": True})],

@@ -1,5 +1,6 @@
 """Cases of `source_file`: every format, what a file may hold, and everything that may be wrong with one."""
 
+import datetime as dt
 import gzip
 import json
 import os
@@ -7,6 +8,7 @@ from collections.abc import Callable
 
 from tests.contracts.case import Cases, Failing, Given, Invalid, Valid
 from tests.contracts.workshop import Outcome, Workshop
+from tests.workbooks import with_members, workbook
 
 FLIGHTS = "carrier,dep_delay,tailnum\nUA,2,N14228\nAA,NA,\nB6,-5,NA\n"
 
@@ -200,12 +202,187 @@ PARQUET = [
     Valid({"path": "a.parquet", "columns": {"b": "VARCHAR"}}, before=parquet("a.parquet", "SELECT 1 AS a, 2 AS b"), columns=["b"], rows=[("2",)]),
 ]
 
+DAY, MOMENT, HOUR = "yyyy-mm-dd", "yyyy-mm-dd hh:mm:ss", "hh:mm:ss"
+AIRPORTS = [["faa", "name", "alt"], ["EWR", "Newark", 18], ["JFK", None, 13], [None], ["LGA", "La Guardia", 22]]
+
+XLSX = [
+    Valid(
+        {"path": "a.xlsx"},
+        before=file("a.xlsx", workbook(AIRPORTS)),
+        columns=["faa", "name", "alt"],
+        types=["VARCHAR", "VARCHAR", "BIGINT"],
+        rows=[("EWR", "Newark", 18), ("JFK", None, 13), ("LGA", "La Guardia", 22)],
+        name="an empty row is left out",
+    ),
+    Valid(
+        {"path": "a.xlsx"},
+        before=file(
+            "a.xlsx",
+            workbook(
+                [
+                    ["whole", "share", "yes", "day", "at", "time", "long"],
+                    [1, 0.5, True, (dt.date(2024, 1, 15), DAY), (dt.datetime(2024, 1, 15, 6, 30), MOMENT), (0.25, HOUR), (1.25, "[h]:mm:ss")],  # noqa: DTZ001
+                    [-2, 2, False, (dt.date(1900, 3, 1), DAY), (dt.date(2024, 1, 1), DAY), (0.5, HOUR), (0.5, "[h]:mm:ss")],
+                ]
+            ),
+        ),
+        types=["BIGINT", "DOUBLE", "BOOLEAN", "DATE", "TIMESTAMP", "TIME", "VARCHAR"],
+        rows=[
+            (1, 0.5, True, dt.date(2024, 1, 15), dt.datetime(2024, 1, 15, 6, 30), dt.time(6), "30:00:00"),  # noqa: DTZ001
+            (-2, 2.0, False, dt.date(1900, 3, 1), dt.datetime(2024, 1, 1), dt.time(12), "12:00:00"),  # noqa: DTZ001
+        ],
+        name="what cells can hold",
+    ),
+    Valid(
+        {"path": "a.xlsx"},
+        before=file("a.xlsx", workbook([["day"], [(dt.date(2024, 1, 15), DAY)]], options={"date_1904": True})),
+        types=["DATE"],
+        rows=[(dt.date(2024, 1, 15),)],
+        name="the calendar of 1904",
+    ),
+    Valid(
+        {"path": "a.xlsx"},
+        before=file("a.xlsx", workbook([["v"], [1], ["x"], [True], [1.5], [(dt.date(2024, 1, 15), DAY)]])),
+        types=["VARCHAR"],
+        rows=[("1",), ("x",), ("true",), ("1.5",), ("2024-01-15",)],
+        name="a mixed column is text",
+    ),
+    Valid(
+        {"path": "a.xlsx"},
+        before=file("a.xlsx", workbook([["id", "id", None, "ID", ""], [1, 2, 3, 4, None]])),
+        columns=["id", "id_1", "column2", "ID_2"],
+        rows=[(1, 2, 3, 4)],
+        name="duplicate and empty names as in CSV",
+    ),
+    Valid(
+        {"path": "a.xlsx"},
+        before=file("a.xlsx", workbook([["a", "b"], [{"formula": "=NA()", "value": "#N/A"}, {"formula": "=1+1", "value": 2}], [1, "=x"]])),
+        types=["BIGINT", "VARCHAR"],
+        rows=[(None, "2"), (1, "=x")],
+        logged=["a.xlsx, sheet 'Sheet1': 1 cells hold errors such as #N/A, the first in A2; they are read as null."],
+        name="errors and formulas",
+    ),
+    Valid(
+        {"path": "a.xlsx"},
+        before=file("a.xlsx", workbook([["a", "b"], [{"merge": 2, "value": "m"}], ["x", "y"]])),
+        rows=[("m", None), ("x", "y")],
+        name="a merged cell has its value once",
+    ),
+    Valid({"path": "a.xlsx"}, before=file("a.xlsx", workbook([[None], [None, "id"], [None, 7]])), columns=["id"], rows=[(7,)], name="not in A1"),
+    Valid({"path": "a.xlsx", "sheet": "Two"}, before=file("a.xlsx", workbook([["a"]], [["b"], [1]], names=["One", "Two"])), rows=[(1,)]),
+    Valid({"path": "a.xlsx", "sheet": 2}, before=file("a.xlsx", workbook([["a"]], [["b"], [1]], names=["One", "Two"])), rows=[(1,)]),
+    Valid({"path": "a.xlsx"}, before=file("a.xlsx", workbook([["a", "b"]])), columns=["a", "b"], rows=[], name="header alone"),
+    Valid(
+        {"path": "a.xlsx", "columns": {"a": "BIGINT"}}, before=file("a.xlsx", workbook([])), columns=["a"], rows=[], name="an empty sheet, declared"
+    ),
+    Valid(
+        {"path": "a.xlsx"}, before=file("a.xlsx", workbook([])), columns=["column0"], rows=[], logged=["a.xlsx holds no rows"], name="an empty sheet"
+    ),
+    Valid({"path": "a.xlsx", "header": False}, before=file("a.xlsx", workbook([[1, "x"]])), columns=["column0", "column1"], rows=[(1, "x")]),
+    Valid(
+        {"path": "a.xlsx", "header": False, "columns": {"n": "INTEGER", "s": ""}},
+        before=file("a.xlsx", workbook([[1, "x"]])),
+        columns=["n", "s"],
+        types=["INTEGER", "VARCHAR"],
+        rows=[(1, "x")],
+    ),
+    Valid(
+        {"path": "a.xlsx", "columns": {"b": "VARCHAR", "a": "DOUBLE"}},
+        before=file("a.xlsx", workbook([["a", "b", "c"], [1, 2, 3]])),
+        columns=["b", "a"],
+        rows=[("2", 1.0)],
+    ),
+    Valid(
+        {"path": "a.xlsx", "null_values": ["NA", "-"]},
+        before=file("a.xlsx", workbook([["a", "b"], [1, "-"], ["NA", 2.5]])),
+        types=["BIGINT", "DOUBLE"],
+        rows=[(1, None), (None, 2.5)],
+        name="words for nothing",
+    ),
+    Valid(
+        {"path": "in/*.xlsx"},
+        before=files(**{"in/a_xlsx": workbook([["id", "x"], [1, 0.5]]), "in/b_xlsx": workbook([["y", "id"], ["z", "w"]])}),
+        columns=["id", "x", "y"],
+        types=["VARCHAR", "DOUBLE", "VARCHAR"],
+        rows=[("1", 0.5, None), ("w", None, "z")],
+        name="several workbooks by name",
+    ),
+    Valid({"path": "a.xlsx.gz"}, before=file("a.xlsx.gz", gzip.compress(workbook([["id"], [1]]))), rows=[(1,)]),
+]
+
+AIRLINES = """<?xml version="1.0" encoding="UTF-8"?>
+<airlines xmlns="urn:flights" xmlns:x="urn:x">
+  <airline code="UA"><name>United</name><fleet>700</fleet><since>1926-04-06</since></airline>
+  <airline code="AA"><name>American &amp; Co</name><x:fleet>1.5</x:fleet><!-- no day --></airline>
+</airlines>"""
+
+XML = [
+    Valid(
+        {"path": "a.xml"},
+        before=file("a.xml", AIRLINES),
+        columns=["code", "name", "fleet", "since"],
+        types=["VARCHAR", "VARCHAR", "DOUBLE", "DATE"],
+        rows=[("UA", "United", 700.0, dt.date(1926, 4, 6)), ("AA", "American & Co", 1.5, None)],
+    ),
+    Valid({"path": "a.xml.gz"}, before=file("a.xml.gz", gzip.compress(AIRLINES.encode())), columns=["code", "name", "fleet", "since"]),
+    Valid(
+        {"path": "a.xml", "records": "r/rows/row"},
+        before=file("a.xml", "<r><meta><row>no</row></meta><rows><row><a>1</a></row></rows><rows><row><a>2</a></row></rows></r>"),
+        rows=[(1,), (2,)],
+        name="a path of records",
+    ),
+    Valid({"path": "a.xml", "records": "item"}, before=file("a.xml", "<r><x><item>1</item></x><y><item>2</item></y></r>"), rows=[(1,), (2,)]),
+    Valid(
+        {"path": "a.xml"},
+        before=file("a.xml", '<r><i id="1"><tag>a</tag><tag>b</tag><p c="EUR">5</p><q><z/></q></i><i><id>2</id></i><i id="3"><id>4</id></i></r>'),
+        columns=["id", "tag", "p", "q", "@id"],
+        rows=[
+            (1, '["a", "b"]', '{"@c": "EUR", "#text": "5"}', '{"z": null}', None),
+            (2, None, None, None, None),
+            (4, None, None, None, 3),
+        ],
+        name="what is nested or repeated is JSON",
+    ),
+    Valid(
+        {"path": "a.xml"},
+        before=file("a.xml", '<r xmlns:i="http://www.w3.org/2001/XMLSchema-instance"><p><a i:nil="true"/><b/><c><![CDATA[<x>]]></c></p></r>'),
+        columns=["a", "b", "c"],
+        rows=[(None, None, "<x>")],
+        name="nothing, and a single record",
+    ),
+    Valid({"path": "a.xml"}, before=file("a.xml", "<r><p><a>1</a><A>2</A></p></r>"), columns=["a", "A_1"], rows=[(1, 2)], name="names by case"),
+    Valid({"path": "a.xml"}, before=file("a.xml", "<r/>"), columns=["r"], rows=[(None,)], name="one empty element"),
+    Valid({"path": "a.xml"}, before=file("a.xml", '<?xml version="1.0" encoding="latin-1"?><r><n>é</n></r>'.encode("latin-1")), rows=[("é",)]),
+    Valid({"path": "a.xml"}, before=file("a.xml", "<r><n>é</n></r>".encode("utf-16")), rows=[("é",)], name="utf-16 by its mark"),
+    Valid({"path": "a.xml", "encoding": "cp1252"}, before=file("a.xml", "<r><n>5 €</n></r>".encode("cp1252")), rows=[("5 €",)]),
+    Valid(
+        {"path": "a.xml", "null_values": "NA", "columns": {"b": "BIGINT", "z": "VARCHAR"}, "records": "p"},
+        before=file("a.xml", "<r><p><b>NA</b><z>1</z></p><p><b>7</b></p></r>"),
+        types=["BIGINT", "VARCHAR"],
+        rows=[(None, "1"), (7, None)],
+    ),
+    Valid(
+        {"path": "a.xml"},
+        before=file("a.xml", "<r>" + numbered("<p><a>{0}</a></p>", 25_000) + "<p><a>x</a><late>1</late></p></r>"),
+        columns=["a", "late"],
+        types=["VARCHAR", "BIGINT"],
+        name="a late type and a late column",
+    ),
+    Valid(
+        {"path": "*.xml", "records": "p"},
+        before=files(a_xml="<r><p><a>1</a></p></r>", b_xml="<r><p><b>x</b><a>2.5</a></p></r>"),
+        columns=["a", "b"],
+        types=["DOUBLE", "VARCHAR"],
+        rows=[(1.0, None), (2.5, "x")],
+    ),
+]
+
 INVALID = [
     Invalid({}, field="path", words=""),
     Invalid({"path": ""}, field="path", words=""),
     Invalid({"path": "../a.csv"}, field="path", words="must not contain '..'", at_save=True),
-    Invalid({"path": "a.xlsx"}, field="path", words="the format xlsx cannot be read by this version"),
-    Invalid({"path": "a.csv", "format": "xml"}, field="format", words="the format xml cannot be read by this version"),
+    Invalid({"path": "a.sql"}, field="path", words="the format sql cannot be read by this version"),
+    Invalid({"path": "a.xml", "max_memory_mb": 1}, field="max_memory_mb", words=""),
     Invalid({"path": "a.csv", "format": "toml"}, field="format", words="'toml' is not a file format"),
     Invalid({"path": "a.doc"}, field="path", words="does not tell a format"),
     Invalid({"path": "a"}, field="path", words="does not tell a format"),
@@ -279,8 +456,58 @@ FAILING = [
     Failing({"path": "a.parquet", "columns": ["no"]}, before=parquet("a.parquet", "SELECT 1 AS id"), words=["a.parquet has no column 'no'"]),
 ]
 
+ENTITIES = '<!DOCTYPE r [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>\n<r>&b;</r>'
+OUTSIDE = '<?xml version="1.0"?>\n<!DOCTYPE r [<!ENTITY a SYSTEM "file:///etc/passwd">]><r>&a;</r>'
+
+FAILING += [
+    Failing({"path": "a.xlsx"}, before=file("a.xlsx", b""), words=["a.xlsx is empty (0 bytes)"]),
+    Failing({"path": "a.xlsx"}, before=file("a.xlsx", b"id,name\n1,x\n"), words=["a.xlsx is not a workbook"]),
+    Failing({"path": "a.xlsx"}, before=file("a.xlsx", workbook(AIRPORTS)[:-300]), words=["a.xlsx is damaged or cut off"]),
+    Failing({"path": "a.xlsx"}, before=file("a.xlsx", workbook(AIRPORTS)[:1000]), words=["a.xlsx is damaged or cut off"]),
+    Failing(
+        {"path": "a.xlsx"},
+        before=file("a.xlsx", with_members(workbook(AIRPORTS), {"xl/worksheets/sheet1.xml": b"<worksheet><sheetData><row"})),
+        words=["a.xlsx, sheet 'Sheet1': it cannot be read"],
+    ),
+    Failing({"path": "a.xlsx"}, before=file("a.xlsx", with_members(workbook([]), {"xl/workbook.xml": b""})), words=["a.xlsx"]),
+    Failing({"path": "a.xls"}, before=file("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600), words=["a.xls cannot be read as a workbook"]),
+    Failing({"path": "a.xlsx", "sheet": "No"}, before=file("a.xlsx", workbook([], [])), words=["has no sheet 'No'. It has: 'Sheet1', 'Sheet2'."]),
+    Failing({"path": "a.xlsx", "columns": ["no"]}, before=file("a.xlsx", workbook([["a"], [1]])), words=["a.xlsx has no column 'no'. It has: 'a'."]),
+    Failing(
+        {"path": "a.xlsx", "columns": {"alt": "BIGINT", "name": "BIGINT"}},
+        before=file("a.xlsx", workbook(AIRPORTS)),
+        words=["a.xlsx, row 2: column 'name' holds 'Newark', which is not BIGINT"],
+    ),
+    Failing(
+        {"path": "a.xlsx", "columns": {"a": "INTEGER"}},
+        before=file("a.xlsx", workbook([["a"], [1], [None], [1.5]])),
+        words=["a.xlsx, row 4: column 'a' holds '1.5', which is not INTEGER"],
+    ),
+    Failing({"path": "a.xlsx", "header": False, "columns": ["a"]}, before=file("a.xlsx", workbook([[1, 2]])), words=["a.xlsx has 2 columns, but"]),
+    Failing({"path": "a.xml"}, before=file("a.xml", b""), words=["a.xml is empty (0 bytes)"]),
+    Failing({"path": "a.xml"}, before=file("a.xml", "hello"), words=["a.xml, line 1, column 1: not valid XML"]),
+    Failing({"path": "a.xml"}, before=file("a.xml", AIRLINES[:-20]), words=["a.xml, line 4", "it is cut off"]),
+    Failing({"path": "a.xml"}, before=file("a.xml", AIRLINES.replace("</name>", "</nome>", 1)), words=["a.xml, line 3", "mismatched tag"]),
+    Failing({"path": "a.xml"}, before=file("a.xml", "<r>\n<n>é</n></r>".encode("latin-1")), words=["a.xml, line 2", "`encoding`"]),
+    Failing({"path": "a.xml"}, before=file("a.xml", ENTITIES), words=["a.xml, line 1: a document type (DOCTYPE) is declared"]),
+    Failing({"path": "a.xml"}, before=file("a.xml", OUTSIDE), words=["a.xml, line 2: a document type (DOCTYPE) is declared"]),
+    Failing({"path": "a.xml"}, before=file("a.xml", "<r>&x;</r>"), words=["a.xml, line 1", "undefined entity"]),
+    Failing({"path": "a.xml"}, before=file("a.xml", "<a>" * 100_000), words=["a.xml, line 1: elements are nested more than 200 deep"]),
+    Failing(
+        {"path": "a.xml", "records": "x/y"},
+        before=file("a.xml", AIRLINES),
+        words=["has no element 'x/y' (`records`); its root element is 'airlines'"],
+    ),
+    Failing(
+        {"path": "a.xml", "columns": {"name": "DATE"}},
+        before=file("a.xml", AIRLINES),
+        words=["a.xml, line 3: column 'name' holds 'United', which is not DATE"],
+    ),
+    Failing({"path": "a.xml.gz"}, before=file("a.xml.gz", gzip.compress(AIRLINES.encode())[:-20]), words=["a.xml.gz is cut off"]),
+]
+
 CASES = Cases(
-    valid=[*CSV, *JSON, *PARQUET],
+    valid=[*CSV, *JSON, *PARQUET, *XLSX, *XML],
     invalid=INVALID,
     failing=FAILING,
     normalised=[({"path": "a.csv", "schema": {"a": "INT"}}, {"path": "a.csv", "columns": {"a": "INT"}})],
