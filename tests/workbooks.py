@@ -8,7 +8,7 @@ from typing import Any
 import xlsxwriter
 
 
-def workbook(*sheets: Sequence[Sequence[Any]], names: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> bytes:
+def workbook(*sheets: Sequence[Any], names: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> bytes:
     """Sheets of rows of cells. A cell is a value, or `(value, number format)`, or `{"formula": …, "value": …}`, or None."""
     out = io.BytesIO()
     with xlsxwriter.Workbook(out, {"in_memory": True, "strings_to_formulas": False, **(options or {})}) as book:

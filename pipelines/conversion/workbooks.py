@@ -97,7 +97,8 @@ def _write(sheet: python_calamine.CalamineSheet, wanted: Sheet, parts: Parts, pr
     width = len(first[1])
     if wanted.names and len(wanted.names) != width:
         raise BadFile(f"{wanted.shown} has {width} columns, but `columns` names {len(wanted.names)}.")
-    header = [_text(value) for value in first[1]] if wanted.header else list(wanted.names) or [None] * width
+    names: Sequence[str | None] = wanted.names or (None,) * width
+    header = [_text(value) for value in first[1]] if wanted.header else names
     titles = _titles(header, wanted.shown)
     total = max(1, sheet.total_height)
     for places, batch in _batches(rows if wanted.header else _again(first, rows)):

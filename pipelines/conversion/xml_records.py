@@ -52,7 +52,12 @@ def convert(wanted: Document, parts: Parts, warn: Warn, progress: Progress) -> N
     records = _Records(wanted.shown, where, parts)
     parser = _parser(wanted, records)
     records.line = lambda: int(parser.parser.CurrentLineNumber)
-    _feed(wanted, parser, lambda share: progress(share) or parts.full)
+
+    def enough(share: float) -> bool:
+        progress(share)
+        return parts.full
+
+    _feed(wanted, parser, enough)
     records.flush()
     if parts.rows == 0:
         seen = f"its root element is '{records.root}'" if records.root else "it has no elements"
@@ -67,7 +72,7 @@ def _parser(wanted: Document, target: Any) -> Any:
     return DefusedXMLParser(target=target, encoding=wanted.encoding or None, forbid_dtd=True)
 
 
-def _feed(wanted: Document, parser: Any, enough: Callable[[float], object]) -> None:
+def _feed(wanted: Document, parser: Any, enough: Callable[[float], bool]) -> None:
     size = max(1, wanted.path.stat().st_size)
     fed = 0
     try:

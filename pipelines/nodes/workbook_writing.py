@@ -120,24 +120,31 @@ def _put_text(page: Worksheet, row: int, place: int, text: str, column: str, sho
 def _cell(column: Column) -> tuple[str, str]:
     """Two SQL items: the value where it is a number of Excel's, and as text where it is not."""
     name, kind = quote(column.name), column.type
-    text = f"CAST({name} AS VARCHAR)"
     if _SMALL.match(kind) or kind == "BOOLEAN":
         return name, "NULL"
     if kind in ("FLOAT", "DOUBLE"):
         # Through text: 0.1 as FLOAT is 0.1, not 0.10000000149. Excel has no NaN and no infinities.
-        return f"CASE WHEN isfinite({name}) THEN CAST({text} AS DOUBLE) END", "NULL"
-    if _LARGE.match(kind):
-        return _either(f"{name} BETWEEN -{_EXACT} AND {_EXACT}", f"CAST({name} AS DOUBLE)", text)
-    if kind.startswith("DECIMAL"):
-        return _either(f"length(ltrim(regexp_replace({text}, '[^0-9]', '', 'g'), '0')) <= 15", f"CAST({name} AS DOUBLE)", text)
-    if kind == "TIME":
-        return f"epoch_us({name}) / 86400000000", "NULL"
-    if kind == "DATE" or kind in _TIMESTAMPS:
-        fits = f"{name} >= '1900-03-01' AND {name} < '10000-01-01'"
-        return _either(fits, f"epoch_us(CAST({name} AS TIMESTAMP)) / 86400000000 + 25569", text)
+        return f"CASE WHEN isfinite({name}) THEN CAST(CAST({name} AS VARCHAR) AS DOUBLE) END", "NULL"
+    if kind in _SHOWN_AS:
+        return _moment(name, kind)
+    if kind.startswith("DECIMAL") or _LARGE.match(kind):
+        return _long_number(name, kind)
     if is_nested(kind):
         return "NULL", f"CAST(to_json({name}) AS VARCHAR)"
-    return "NULL", f"base64({name})" if kind == "BLOB" else text
+    return "NULL", f"base64({name})" if kind == "BLOB" else f"CAST({name} AS VARCHAR)"
+
+
+def _long_number(name: str, kind: str) -> tuple[str, str]:
+    text = f"CAST({name} AS VARCHAR)"
+    digits = f"length(ltrim(regexp_replace({text}, '[^0-9]', '', 'g'), '0')) <= 15"
+    return _either(digits if kind.startswith("DECIMAL") else f"{name} BETWEEN -{_EXACT} AND {_EXACT}", f"CAST({name} AS DOUBLE)", text)
+
+
+def _moment(name: str, kind: str) -> tuple[str, str]:
+    if kind == "TIME":
+        return f"epoch_us({name}) / 86400000000", "NULL"
+    fits = f"{name} >= '1900-03-01' AND {name} < '10000-01-01'"
+    return _either(fits, f"epoch_us(CAST({name} AS TIMESTAMP)) / 86400000000 + 25569", f"CAST({name} AS VARCHAR)")
 
 
 def _either(fits: str, number: str, text: str) -> tuple[str, str]:
