@@ -121,6 +121,13 @@ def _folders(text: str, known: Mapping[str, Any]) -> tuple[Path, ...]:
     return folders
 
 
+def _paths(text: str, _: Mapping[str, Any]) -> tuple[Path, ...]:
+    found = tuple(Path(part) for part in text.split(os.pathsep) if part)
+    if "\0" in text or not all(path.is_absolute() for path in found):
+        raise ValueError(f"absolute paths, separated by {os.pathsep}")
+    return found
+
+
 def _programs(text: str, _: Mapping[str, Any]) -> tuple[Path, ...]:
     found = tuple(Path(part) for part in text.split(os.pathsep) if part)
     if not all(path.is_absolute() and path.is_file() and os.access(path, os.X_OK) for path in found):
@@ -250,6 +257,19 @@ VARIABLES = (
         "",
         "Interpreters that code nodes may choose with `python_path`, separated by `:`. Each needs pyarrow. Empty: only the server's own.",
         _programs,
+    ),
+    Variable("BROKOLI_CODE_MAX_MEMORY", "75%", "The most that `max_memory_mb` of a code or bash node may say: `4GB`, `75%`.", _size),
+    Variable(
+        "BROKOLI_CODE_SANDBOX",
+        "auto",
+        "Whether scripts and commands open only their own files (Landlock): `auto` where the kernel can, `required`, or `off`.",
+        _choice("auto", "required", "off"),
+    ),
+    Variable(
+        "BROKOLI_CODE_PATHS",
+        "",
+        "Further files and folders that scripts and commands may read and write, separated by `:`. The data folders are among them anyway.",
+        _paths,
     ),
     Variable("BROKOLI_LOG_LEVEL", "INFO", "Least level that the processes log.", _choice("DEBUG", "INFO", "WARNING", "ERROR")),
     Variable("BROKOLI_LOG_FORMAT", "console", "`console` for people, `json` for machines.", _choice("console", "json")),

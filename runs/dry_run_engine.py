@@ -150,6 +150,14 @@ class ReadOnlyFolders:
 
     folders: DataFolders
 
+    @property
+    def roots(self) -> Sequence[Path]:
+        return self.folders.roots
+
+    @property
+    def forbidden(self) -> Sequence[Path]:
+        return self.folders.forbidden
+
     def resolve_read(self, path: str) -> Sequence[Path]:
         return self.folders.resolve_read(path)
 

@@ -143,6 +143,14 @@ class RunFacts:
 class FileAccess(Protocol):
     """The data folders, by resolved real path. The only way for a node to reach a file."""
 
+    @property
+    def roots(self) -> Sequence[Path]:
+        """The data folders themselves."""
+
+    @property
+    def forbidden(self) -> Sequence[Path]:
+        """What stays out of reach, be it in a data folder or around one: the server's home, its database, its artifacts."""
+
     def resolve_read(self, path: str) -> Sequence[Path]:
         """The existing files that `path` (a glob is allowed) names, sorted. Errors: `NodeError` naming `path`, never a host path."""
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from pydantic import Field, field_validator
 
 from brokoli_site.common.errors import NodeError, TransientNodeError
+from pipelines.nodes import confinement
 from pipelines.nodes.base import Analysis, Column, NodeConfig, NodeContext, NodeType, PassThrough, Ports, Query, Result, Schema
 from pipelines.nodes.printed import PrintedLines
 from pipelines.problems import Problem
@@ -32,6 +32,10 @@ class BashConfig(NodeConfig):
     env: dict[str, str] = Field(default_factory=dict, description="Variables for the command. References are replaced in their values.")
     max_memory_mb: int = Field(1024, ge=64, le=1_048_576, description="Memory of the command and what it starts, in MB.")
     max_cpu_seconds: int | None = Field(None, ge=1, le=1_000_000, description="Processor time of each process. Empty: as long as its timeout allows.")
+
+    max_disk_mb: int = Field(
+        running.MOST_DISK_MB, ge=1, le=1_048_576, description="What the command may write into its own folder, its output too, and any file, in MB."
+    )
 
     @field_validator("command")
     @classmethod
@@ -77,18 +81,18 @@ class Bash(NodeType):
     effects = True  # nobody can tell what it does
 
     def analyse(self, node: NodeSpec, config: BashConfig, inputs: Sequence[Schema | None]) -> Analysis:
-        problems: tuple[Problem, ...] = ()
+        problems = tuple(Problem(sentence, field="max_memory_mb") for sentence in confinement.too_much(config))
         if ".." in config.working_dir.split("/") and not any(mark in config.working_dir for mark in _UNRESOLVED):
-            problems = (Problem("must not contain '..'; commands start only in the data folders", field="working_dir"),)
+            problems += (Problem("must not contain '..'; commands start only in the data folders", field="working_dir"),)
         return Analysis(problems, inputs[0] if inputs else _OUTPUT)
 
     def run(self, context: NodeContext) -> Result:
         """Errors: `NodeError` with the last lines of stderr when the command fails, or the limit that was exceeded."""
         config: BashConfig = context.config
         start = _folder(context)
-        limits = running.ProcessLimits.within(settings.LEASE_SECONDS, config.max_memory_mb, config.max_cpu_seconds)
+        limits = confinement.limits_of(config)
         arguments = [_SHELL, "--noprofile", "--norc", "-c", config.command]
-        job = running.Job.command(context.scratch(), limits, arguments, config.env, start)
+        job = running.Job.command(context.scratch(), limits, arguments, config.env, start, confinement.reach_of(context))
         printed = _Printed(context)
         ended = running.run(job, context.stop, context.log, printed)
         if complaint := ended.complaint("command", limits):

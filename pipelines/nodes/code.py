@@ -4,6 +4,7 @@ No boundary against a hostile author: the script runs under the account of the w
 protects against mistakes; `docs/code-nodes.md` says what it does not protect against.
 """
 
+import errno
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from django.conf import settings
 from pydantic import Field
 
 from brokoli_site.common.errors import NodeError, TransientNodeError
+from pipelines.nodes import confinement
 from pipelines.nodes.base import Analysis, NodeConfig, NodeContext, NodeType, PassThrough, Ports, Query, Result, Schema
 from pipelines.nodes.printed import PrintedLines
 from pipelines.problems import Problem
@@ -36,6 +38,9 @@ class CodeConfig(NodeConfig):
     language: Literal["python"] = Field("python", description="The language of the script.")
     max_memory_mb: int = Field(1024, ge=64, le=1_048_576, description="Memory of the script and what it starts, in MB.")
     max_cpu_seconds: int | None = Field(None, ge=1, le=1_000_000, description="Processor time of the script. Empty: as long as its timeout allows.")
+    max_disk_mb: int = Field(
+        running.MOST_DISK_MB, ge=1, le=1_048_576, description="What the script may write into its own folder, its output too, and any file, in MB."
+    )
     python_path: str = Field("", description="Another interpreter to run it, one of those in BROKOLI_PYTHON_PATHS. Empty: the server's own.")
 
 
@@ -61,6 +66,7 @@ class Code(NodeType):
         problems = [*_syntax(config.script)]
         if config.python_path and not any(mark in config.python_path for mark in _UNRESOLVED):
             problems += [Problem(sentence, field="python_path") for sentence in _refused(config.python_path)]
+        problems += [Problem(sentence, field="max_memory_mb") for sentence in confinement.too_much(config)]
         return Analysis(tuple(problems))
 
     def run(self, context: NodeContext) -> Result:
@@ -70,10 +76,11 @@ class Code(NodeType):
             raise NodeError(f"Field 'script', line {problem.line}, column {problem.column}: {problem.message}")
         for sentence in _refused(config.python_path):
             raise NodeError(f"Field 'python_path': {sentence}")
+        reach = confinement.reach_of(context)
         folder = context.scratch()
-        limits = running.ProcessLimits.within(settings.LEASE_SECONDS, config.max_memory_mb, config.max_cpu_seconds)
+        limits = confinement.limits_of(config)
         python = {"python": config.python_path} if config.python_path else {}
-        job = running.Job.script(folder, limits, _details(context), **python)
+        job = running.Job.script(folder, limits, _details(context), reach=reach, **python)
         ended = running.run(job, context.stop, context.log, PrintedLines(context.log))
         said = leavings.said(folder)
         complaint = ended.complaint("script", limits)
@@ -83,7 +90,7 @@ class Code(NodeType):
             words = f" It last said: {ended.last_words[-1]}" if ended.last_words else ""
             raise NodeError(f"The script ended its process with status {ended.status} before its output was taken.{words}")
         if said.error is not None:
-            raise _failure(context, said.error, config)
+            raise _failure(context, said.error, limits, confined=reach is not None)
         if ended.left_behind:
             context.log.warning(f"The script left {ended.left_behind} processes running; they were ended.")
         for sentence in said.warnings:
@@ -135,13 +142,17 @@ def _details(context: NodeContext) -> dict[str, Any]:
     }
 
 
-def _failure(context: NodeContext, error: Failure, config: CodeConfig) -> NodeError:
+def _failure(context: NodeContext, error: Failure, limits: running.ProcessLimits, *, confined: bool) -> NodeError:
     for line in error.trace:
         context.log.error(line)
     message = error.message[:_LONGEST_MESSAGE]
     needs_memory = error.kind == "MemoryError" or "ArrowMemoryError" in error.kind
     if needs_memory:
-        message = f"the script needs more than its {config.max_memory_mb} MB of memory (max_memory_mb)"
+        message = f"the script needs more than its {limits.memory_mb} MB of memory (max_memory_mb)"
+    if error.number == errno.EFBIG:
+        message = f"the script wrote more than {limits.disk_mb} MB of files (max_disk_mb)"
+    if confined and error.number == errno.EACCES:
+        message = f"{message}. {confinement.HINT}"
     if error.kind == "SystemExit":
         message = f"the script ended itself with sys.exit({message})"
     what = f"{error.kind}: {message}" if error.kind and message else error.kind or message

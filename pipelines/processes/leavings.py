@@ -31,6 +31,7 @@ class Failure(BaseModel, strict=True):
     message: str
     line: int | None
     trace: list[str]
+    number: int | None = None  # of an error of the system
 
 
 class Said(BaseModel, strict=True):

@@ -39,6 +39,7 @@ _SERVE = "import sys; sys.path.insert(0, sys.argv[1]); from pipelines.processes 
 GRACE_SECONDS = 3.0  # between TERM and KILL
 _STUBBORN_SECONDS = 1.0  # after the grace, for a supervisor that does not answer
 MOST_PROCESSES = 128
+MOST_DISK_MB = 16_384
 _SILENCE_SHARE = 0.6  # of a lease: after it, the worker may have been given up by others within the rest of the lease
 _BEATS_PER_SILENCE = 5
 _START_SECONDS = 20.0
@@ -55,11 +56,27 @@ class ProcessLimits:
     processes: int = MOST_PROCESSES
     grace_seconds: float = GRACE_SECONDS
     silence_seconds: float = 9.0
+    disk_mb: int = MOST_DISK_MB
 
     @classmethod
-    def within(cls, lease_seconds: float, memory_mb: int, cpu_seconds: int | None) -> "ProcessLimits":
+    def within(cls, lease_seconds: float, memory_mb: int, cpu_seconds: int | None, disk_mb: int = MOST_DISK_MB) -> "ProcessLimits":
         """Of a job of a worker with that lease: should the worker be stopped, its job is dead before another executes the run."""
-        return cls(memory_mb, cpu_seconds, silence_seconds=lease_seconds * _SILENCE_SHARE)
+        return cls(memory_mb, cpu_seconds, silence_seconds=lease_seconds * _SILENCE_SHARE, disk_mb=disk_mb)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The files that a job may open, besides its own folder and what every program needs (`processes/reach.py`).
+
+    What is `private` stays out of reach where it lies in what may be opened; a file of `read` is named for itself.
+    """
+
+    read: Sequence[Path]
+    write: Sequence[Path]
+    private: Sequence[Path]
+
+    def as_json(self) -> dict[str, list[str]]:
+        return {"read": [*map(str, self.read)], "write": [*map(str, self.write)], "private": [*map(str, self.private)]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +90,28 @@ class Job:
     details: Mapping[str, Any]
     environment: Mapping[str, str] = field(default_factory=dict)
     python: str = sys.executable
+    reach: Reach | None = None  # None: whatever the account may open
 
     @classmethod
-    def script(cls, folder: Path, limits: ProcessLimits, details: Mapping[str, Any], python: str = sys.executable) -> "Job":
+    def script(
+        cls, folder: Path, limits: ProcessLimits, details: Mapping[str, Any], python: str = sys.executable, reach: Reach | None = None
+    ) -> "Job":
         """`details` as `script.run` takes them."""
-        return cls(SCRIPT, folder, _make(folder / "home"), limits, details, python=python)
+        return cls(SCRIPT, folder, _make(folder / "home"), limits, details, python=python, reach=reach)
 
     @classmethod
     def command(
-        cls, folder: Path, limits: ProcessLimits, arguments: Sequence[str], environment: Mapping[str, str], working_folder: Path | None = None
+        cls,
+        folder: Path,
+        limits: ProcessLimits,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        working_folder: Path | None = None,
+        reach: Reach | None = None,
     ) -> "Job":
         """`arguments[0]` is the path of the program."""
         home = _make(folder / "home")
-        return cls(COMMAND, folder, working_folder or home, limits, {"arguments": list(arguments)}, environment)
+        return cls(COMMAND, folder, working_folder or home, limits, {"arguments": list(arguments)}, environment, reach=reach)
 
     def write(self) -> None:
         home = str(self.folder / "home")
@@ -94,6 +120,7 @@ class Job:
             "kind": self.kind,
             "working_folder": str(self.working_folder),
             "limits": asdict(self.limits),
+            "reach": None if self.reach is None else self.reach.as_json(),
             "environment": {**ENVIRONMENT, "HOME": home, "TMPDIR": home, **self.environment},
         }
         path = self.folder / JOB
@@ -103,7 +130,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a job ended. Exactly one of `status` and `signal` is set; `limit` names what it exceeded ("memory", "processes")."""
+    """How a job ended. Exactly one of `status` and `signal` is set; `limit` names what it exceeded ("memory", "processes", "disk")."""
 
     status: int | None
     signal: int | None
@@ -114,19 +141,27 @@ class Ended:
 
     def complaint(self, what: str, limits: ProcessLimits) -> NodeError | None:
         """The failure that the end means by itself; None when the process ended on its own account. `what` is "script", "command"."""
-        if self.limit == "memory":
-            return NodeError(f"The {what} and what it started used more than {limits.memory_mb} MB of memory (max_memory_mb).")
-        if self.limit == "processes":
-            return NodeError(f"The {what} had more than {limits.processes} processes at the same time.")
-        cpu = limits.cpu_seconds
-        # First comes SIGXCPU; what heeds it not is killed a second of computing later.
-        if cpu is not None and (self.signal == signal.SIGXCPU or (self.signal == signal.SIGKILL and self.cpu_seconds >= cpu)):
-            return NodeError(f"The {what} computed for longer than {cpu} seconds (max_cpu_seconds).")
+        if exceeded := self._exceeded(what, limits):
+            return NodeError(exceeded)
         if self.signal == signal.SIGKILL:
             return TransientNodeError(f"The process of the {what} was killed from outside; the machine may have run out of memory.")
         if self.signal is not None:
             return NodeError(f"The process of the {what} was ended by signal {_name_of(self.signal)}.")
         return None
+
+    def _exceeded(self, what: str, limits: ProcessLimits) -> str:
+        """The limit, as a sentence; "" when it was none."""
+        if self.limit == "memory":
+            return f"The {what} and what it started used more than {limits.memory_mb} MB of memory (max_memory_mb)."
+        if self.limit == "processes":
+            return f"The {what} had more than {limits.processes} processes at the same time."
+        if self.limit == "disk" or self.signal == signal.SIGXFSZ:
+            return f"The {what} wrote more than {limits.disk_mb} MB of files (max_disk_mb)."
+        cpu = limits.cpu_seconds
+        # First comes SIGXCPU; what heeds it not is killed a second of computing later.
+        if cpu is not None and (self.signal == signal.SIGXCPU or (self.signal == signal.SIGKILL and self.cpu_seconds >= cpu)):
+            return f"The {what} computed for longer than {cpu} seconds (max_cpu_seconds)."
+        return ""
 
 
 def _name_of(number: int) -> str:

@@ -264,7 +264,7 @@ class _Public:
         return text
 
     def failure(self, error: BaseException) -> dict[str, Any]:
-        """`{kind, message, line, trace}`: `line` is the last line of the script that was executing, `trace` what Python would print."""
+        """`{kind, message, line, trace, number}`: `line` is the last line of the script that was executing, `trace` what Python would print."""
         if isinstance(error, tables.BadOutput):
             return {"kind": "", "message": str(error)[:_LONGEST_MESSAGE], "line": None, "trace": []}
         line = None
@@ -277,7 +277,9 @@ class _Public:
         shown = frames[start:][-_MOST_FRAMES:]
         trace = [f"{self.hide(frame.filename)}, line {frame.lineno}, in {frame.name}: {frame.line or ''}".rstrip(": ") for frame in shown]
         trace = [one[:_LONGEST_LINE] for one in trace]
-        return {"kind": type(error).__name__[:_LONGEST_LINE], "message": self._message(error)[:_LONGEST_MESSAGE], "line": line, "trace": trace}
+        number = error.errno if isinstance(error, OSError) and type(error.errno) is int else None
+        kind, message = type(error).__name__[:_LONGEST_LINE], self._message(error)[:_LONGEST_MESSAGE]
+        return {"kind": kind, "message": message, "line": line, "trace": trace, "number": number}
 
     def _message(self, error: BaseException) -> str:
         if isinstance(error, SyntaxError):

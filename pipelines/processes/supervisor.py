@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.processes import script, system
+from pipelines.processes import reach, script, system
 from pipelines.processes.protocol import JOB, NOT_EXECUTED, SCRIPT, STOP
 
 _LOOK_SECONDS = 0.5  # between two looks at memory and number of processes; looking takes milliseconds
@@ -46,12 +46,13 @@ def supervise(folder: str, control: int, out: int, err: int) -> None:
     channel.settimeout(0)
     with contextlib.suppress(OSError):
         socket.send_fds(channel, [b"started"], [os.pidfd_open(supervisor)])
-    _Watch(pid, channel, woken, job["limits"], forked=job["kind"] == SCRIPT).until_the_end()
+    _Watch(pid, channel, woken, folder, job["limits"], forked=job["kind"] == SCRIPT).until_the_end()
 
 
 class _Watch:
-    def __init__(self, pid: int, channel: socket.socket, woken: int, limits: dict[str, Any], *, forked: bool) -> None:
+    def __init__(self, pid: int, channel: socket.socket, woken: int, folder: str, limits: dict[str, Any], *, forked: bool) -> None:
         self._pid = pid
+        self._folder = folder
         self._channel = channel
         self._woken = woken
         self._limits = limits
@@ -115,7 +116,7 @@ class _Watch:
                 system.send(system.descendants(), signal.SIGTERM)
 
     def _look(self, now: float) -> None:
-        """Kill what has more processes, or in all its processes more memory, than it may."""
+        """Kill what has more processes, in all its processes more memory, or in its folder more files, than it may."""
         pids = system.descendants()
         if len(pids) > self._limits["processes"]:
             self._limit = "processes"
@@ -125,6 +126,8 @@ class _Watch:
             exact = sum(system.proportional_memory(pid) for pid in pids)
             if exact > most + self._shared:
                 self._limit = "memory"
+        if system.disk_used(self._folder) > self._limits["disk_mb"] * _MIB:
+            self._limit = "disk"
         if self._limit:
             self._kill_at = now
         took = time.monotonic() - now
@@ -178,17 +181,21 @@ def _become_job(job: dict[str, Any], folder: str, out: int, err: int, supervisor
         system.close_descriptors()
         system.be_first_to_go()
         system.gain_no_privileges()
+        system.give_up_capabilities()
         os.umask(0o077)
         os.environ.clear()
         os.environ.update(job["environment"])
         os.chdir(job["working_folder"])
-        memory, cpu_seconds = job["limits"]["memory_mb"] * _MIB, job["limits"]["cpu_seconds"]
+        if job["reach"] is not None:
+            reach.confine(job["reach"], folder)
+        limits = job["limits"]
+        memory, cpu_seconds, disk = limits["memory_mb"] * _MIB, limits["cpu_seconds"], limits["disk_mb"] * _MIB
         if job["kind"] == SCRIPT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            system.limit(system.address_space() + memory, cpu_seconds)
+            system.limit(system.address_space() + memory, cpu_seconds, disk)
             status = script.run(job, folder)
         else:
-            _execute(job, memory, cpu_seconds)
+            _execute(job, memory, cpu_seconds, disk)
     except BaseException:
         # Ours, not the script's: those are caught where it runs. Without a path of the host, for people may read it.
         kind, value, _ = sys.exc_info()
@@ -197,10 +204,11 @@ def _become_job(job: dict[str, Any], folder: str, out: int, err: int, supervisor
         os._exit(status)
 
 
-def _execute(job: dict[str, Any], memory: int, cpu_seconds: int | None) -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+def _execute(job: dict[str, Any], memory: int, cpu_seconds: int | None, disk: int) -> None:
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     arguments, environment = job["arguments"], dict(os.environ)
-    system.limit(memory, cpu_seconds)
+    system.limit(memory, cpu_seconds, disk)
     try:
         os.execve(arguments[0], arguments, environment)  # noqa: S606 - no shell unless the job says so
     except OSError as error:

@@ -12,11 +12,13 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION = 0x20080522
+_KEPT_CAPABILITIES = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4  # CHOWN, DAC_OVERRIDE, FOWNER, FSETID
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc")
 
-MOST_FILE_BYTES = 16 * 1024**3  # of any file that a child writes
 MOST_OPEN_FILES = 1024
+_MOST_ENTRIES = 100_000  # that a look at a folder counts; who makes more has filled the disk in another way
 # Beyond what the account already runs. It stops a fork bomb of an account that is not root before the supervisor looks.
 _MORE_PROCESSES = 1024
 
@@ -45,11 +47,34 @@ def gain_no_privileges() -> None:
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def limit(address_space: int, cpu_seconds: int | None) -> None:
-    """Limits of this process and of each that it starts; they cannot be raised again. `address_space` in bytes."""
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Capabilities(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+def give_up_capabilities() -> None:
+    """Of root's, keep those alone that make it the owner of every file: `capset(2)`. Does nothing to other accounts. Errors: `OSError`.
+
+    The others would lead out of any confinement: root may look into every process.
+    """
+    header, sets = _CapabilityHeader(_CAPABILITY_VERSION, 0), (_Capabilities * 2)()
+    if _LIBC.capget(ctypes.byref(header), sets) == 0:
+        kept = sets[0].permitted & _KEPT_CAPABILITIES
+        sets[0], sets[1] = _Capabilities(kept, kept, 0), _Capabilities(0, 0, 0)
+        if _LIBC.capset(ctypes.byref(header), sets) == 0:
+            return
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number))
+
+
+def limit(address_space: int, cpu_seconds: int | None, file_bytes: int) -> None:
+    """Limits of this process and of each that it starts; they cannot be raised again. `address_space` in bytes, `file_bytes` of any file."""
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_AS, address_space)
-    _lower(resource.RLIMIT_FSIZE, MOST_FILE_BYTES)
+    _lower(resource.RLIMIT_FSIZE, file_bytes)
     _lower(resource.RLIMIT_NOFILE, MOST_OPEN_FILES)
     _lower(resource.RLIMIT_NPROC, _processes_of_account() + _MORE_PROCESSES)
     if cpu_seconds is not None:
@@ -92,6 +117,22 @@ def proportional_memory(pid: int) -> int:
             if line.startswith("Pss_Anon:"):
                 return int(line.split()[1]) * 1024
     return 0
+
+
+def disk_used(folder: str) -> float:
+    """Bytes on disk of all files in the folder and below; infinite for more of them than anybody counts."""
+    used, entries, waiting = 0, 0, [folder]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as found:  # a folder may be gone by now
+            for entry in found:
+                entries += 1
+                if entries > _MOST_ENTRIES:
+                    return float("inf")
+                with contextlib.suppress(OSError):
+                    used += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+    return used
 
 
 def descendants() -> list[int]:

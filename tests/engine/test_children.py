@@ -15,7 +15,9 @@ import psutil
 import pytest
 
 from brokoli_site.common.errors import NodeCancelled, NodeError, NodeTimeout, TransientNodeError
+from pipelines import documents, validation
 from pipelines.nodes.base import Stop
+from pipelines.problems import Problem
 from pipelines.processes import running
 from tests.contracts.case import Given
 from tests.contracts.workshop import Outcome, Workshop
@@ -128,7 +130,7 @@ def test_what_ignores_term_is_killed_after_the_grace(workshop: Workshop) -> None
         took = time.monotonic() - started
     assert [type(error) for error in at_work.errors] == [NodeCancelled]
     assert running.GRACE_SECONDS <= took < 4.5
-    assert not ours()
+    wait_for(lambda: not ours(), 1, "the supervisor, which has told of the end, to be gone")
 
 
 def test_what_heeds_term_may_tidy_up(workshop: Workshop) -> None:
@@ -205,6 +207,14 @@ def print_much(workshop: Workshop, megabytes: int) -> None:
     assert f"{megabytes * 10_000 - 9_000:,} more lines were printed and not kept" in outcome.log.text
 
 
+def test_much_on_stderr_is_neither(workshop: Workshop) -> None:
+    before = psutil.Process().memory_info().rss
+    outcome = ask(workshop, "import sys\nline = 'x' * 9999 + '\\n'\nfor _ in range(2_000): sys.stderr.write(line)\noutput_data = table")
+    assert psutil.Process().memory_info().rss - before < 96 * MIB
+    assert outcome.log.text.count("warning: xxx") == 2_000
+    assert len(outcome.log.text) < 18 * MIB
+
+
 def test_much_that_is_printed_is_counted_and_not_kept(workshop: Workshop) -> None:
     print_much(workshop, 20)
 
@@ -219,6 +229,48 @@ def test_a_line_without_end_is_cut(workshop: Workshop) -> None:
     (line,) = [line for _, line in outcome.log.lines if line.startswith("y")]
     assert len(line) < 9_000
     assert "49991808 more bytes" in line
+
+
+def test_files_without_end(workshop: Workshop) -> None:
+    """One file, and many."""
+    script = "block = b'x' * 1_000_000\nwith open('big', 'wb') as file:\n    while True: file.write(block)"
+    error = fail(workshop, script, max_disk_mb=32)
+    assert error.message == "Line 3 of the script: OSError: the script wrote more than 32 MB of files (max_disk_mb)"
+    script = "n = 0\nwhile True:\n    n += 1\n    open(f'part{n}', 'wb').write(b'x' * 1_000_000)"
+    error = fail(workshop, script, max_disk_mb=32)
+    assert error.message == "The script wrote more than 32 MB of files (max_disk_mb)."
+    assert not error.retryable
+
+
+def test_an_output_without_end(workshop: Workshop) -> None:
+    error = fail(workshop, "import pyarrow as pa\noutput_data = pa.table({'a': pa.nulls(9_000_000, pa.int64()).fill_null(1)})", max_disk_mb=32)
+    assert "more than 32 MB of files (max_disk_mb)" in error.message
+
+
+def test_a_command_that_writes_without_end(workshop: Workshop) -> None:
+    with pytest.raises(NodeError, match=r"more than 32 MB of files \(max_disk_mb\)|File size limit exceeded"):
+        workshop.run("bash", Given({"command": "yes > big", "max_disk_mb": 32}))
+
+
+def test_every_descriptor_closed_is_no_hang(workshop: Workshop) -> None:
+    outcome = ask(workshop, "import os\nos.closerange(0, 256)\noutput_data = table.slice(2)")
+    assert outcome.rows == [(2,)]
+
+
+def test_more_memory_than_the_operator_allows(workshop: Workshop, settings: object) -> None:
+    """What is asked for is refused; the default is merely lowered."""
+    settings.CODE_MAX_MEMORY = 256 * MIB  # type: ignore[attr-defined]
+    assert fail(workshop, "output_data = table", max_memory_mb=257).message.startswith("Field 'max_memory_mb' must be at most 256 on this server")
+    assert "more than its 256 MB" in fail(workshop, "x = bytearray(300_000_000)").message
+    (problem,) = validated({"script": "output_data = table", "max_memory_mb": 257})
+    assert (problem.field, problem.message) == ("max_memory_mb", "must be at most 256 on this server (BROKOLI_CODE_MAX_MEMORY)")
+    with pytest.raises(NodeError, match="at most 256"):
+        workshop.run("bash", Given({"command": "true", "max_memory_mb": 257}))
+
+
+def validated(config: dict[str, object]) -> list[Problem]:
+    document = {"name": "P", "nodes": [{"id": "a", "type": "code", "name": "A", "config": config}], "edges": []}
+    return list(validation.validate(documents.normalised(document)).errors)
 
 
 def test_streams_that_are_closed_are_no_hang(workshop: Workshop) -> None:
@@ -302,12 +354,20 @@ def test_an_error_that_holds_the_data_is_cut(workshop: Workshop) -> None:
     assert len(error.message) < 10_000
 
 
+@pytest.fixture
+def unconfined(settings: object) -> None:
+    """A confined script can send its supervisor no signal: see `test_confinement.py`."""
+    settings.CODE_SANDBOX = "off"  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("unconfined")
 def test_a_supervisor_that_its_script_kills(workshop: Workshop) -> None:
     error = fail(workshop, f"{DAEMON}\ndaemon()\nos.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(60)")
     assert isinstance(error, TransientNodeError)
     assert "watched over the job was killed" in error.message
 
 
+@pytest.mark.usefixtures("unconfined")
 def test_a_supervisor_that_its_script_stops(workshop: Workshop) -> None:
     stop = Stop()
     script = f"{DAEMON}\ndaemon()\nprint('ready')\nos.kill(os.getppid(), signal.SIGSTOP)\ntime.sleep(60)"
@@ -391,7 +451,6 @@ def read(path):
     with open(path) as file: return file.read()
 found = {
     "environment": dict(os.environ) | dict(item.split("=", 1) for item in read("/proc/self/environ").split("\\0") if item),
-    "parents": read(f"/proc/{os.getppid()}/environ"),
     "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")),
     "session": os.getsid(0) == os.getpid() == os.getpgrp(),
     "status": dict(line.split(":\\t", 1) for line in read("/proc/self/status").splitlines() if ":\\t" in line),
