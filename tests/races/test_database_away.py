@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import DataError, OperationalError, connection
 
 from brokoli_site.common.errors import NodeCancelled, NodeError
-from pipelines.nodes.base import Stop
+from pipelines.nodes.base import Parked, Stop
 from runs import executor, queue, transitions, triggers
 from runs.artifacts import ArtifactStore
 from runs.engine import NodeResult, NodeTask, OutputFacts
@@ -48,7 +48,9 @@ class Engine:
 
     def execute(self, task: NodeTask, log: NodeLog, stop: Stop) -> object:
         result = self.behaviour(task, log, stop)
-        return result or NodeResult(1, OutputFacts(task.artifact, 1, 12, [{"name": "x", "type": "INTEGER"}], {"rows": []}, {}))
+        if isinstance(result, NodeResult | Parked):
+            return result
+        return NodeResult(1, OutputFacts(task.artifact, 1, 12, [{"name": "x", "type": "INTEGER"}], {"rows": []}, {}))
 
     def close(self) -> None: ...
 
