@@ -18,7 +18,7 @@ from django.utils.text import slugify
 from brokoli_site.common import yaml
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound, PreconditionFailed
 from brokoli_site.common.ids import parse_id
-from pipelines import documents, upstreams, validation
+from pipelines import documents, upstreams, used_by, validation
 from pipelines.guards import deletion_guards, save_listeners
 from pipelines.models import Pipeline, PipelineVersion
 from pipelines.spec import LONGEST_NAME, PipelineSpec
@@ -167,10 +167,10 @@ def delete(pipeline_id: uuid.UUID | None, *, seen: Collection[int] | None = None
 
 
 def validate(document: Document, pipeline: Pipeline | None = None) -> validation.Report:
-    """Everything that can be said of a document before it runs, and of the pipelines that it depends on."""
+    """Everything that can be said of a document before it runs, and of the pipelines, variables and connections that it names."""
     report = validation.validate(document)
     wrong = upstreams.problems_of(document, pipeline.id if pipeline else None)
-    return validation.Report((*report.errors, *wrong), report.warnings)
+    return validation.Report((*report.errors, *wrong), (*report.warnings, *used_by.warnings(documents.normalised(document))))
 
 
 def export(definition: Definition) -> str:
@@ -230,6 +230,7 @@ def _insert(slug: str, document: dict[str, Any], spec: PipelineSpec, user: objec
         pipeline=pipeline, number=1, document=document, comment=comment, created_at=now, created_by_id=_user_id(user)
     )
     upstreams.keep(pipeline, spec.dependencies)
+    used_by.keep(pipeline, spec)
     _tell(pipeline, spec)
     return Definition(pipeline, version)
 
@@ -249,6 +250,7 @@ def _update(current: Definition, slug: str, document: dict[str, Any], spec: Pipe
     for key, value in _columns(document, spec).items():
         setattr(pipeline, key, value)
     upstreams.keep(pipeline, spec.dependencies, earlier=current.document)
+    used_by.keep(pipeline, spec, earlier=current.document)
     _tell(pipeline, spec)
     return Definition(pipeline, version)
 

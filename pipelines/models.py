@@ -113,6 +113,7 @@ class Variable(models.Model):
     type = models.CharField(max_length=10)
     value = models.TextField(help_text="JSON; of a secret, the sealed text.")
     description = models.TextField(blank=True, default="")
+    version = models.PositiveIntegerField(default=1, help_text="Number of its changes: whoever changes it says which one was seen.")
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
@@ -146,6 +147,7 @@ class Connection(models.Model):
     login = models.CharField(max_length=200, blank=True, default="")
     extra = DocumentField(default=dict, help_text="Options that are no secrets.")
     secrets = models.TextField(blank=True, default="", help_text="Sealed JSON: the password, and options that are secrets.")
+    version = models.PositiveIntegerField(default=1, help_text="Number of its changes: whoever changes it says which one was seen.")
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 

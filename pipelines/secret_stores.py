@@ -9,7 +9,7 @@ import re
 import stat
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from django.conf import settings
 
@@ -106,6 +106,15 @@ def fetch(value: str) -> str:
     match = _REFERENCE.fullmatch(value)
     store = _stores().get(match["scheme"]) if match else None
     return store.read(match["name"]) if match and store else value
+
+
+def fetch_all(value: Any) -> Any:
+    """A JSON value with each text in it that names a secret replaced by that secret. Errors: `SecretUnavailable`."""
+    if isinstance(value, str):
+        return fetch(value)
+    if isinstance(value, dict):
+        return {key: fetch_all(inner) for key, inner in value.items()}
+    return [fetch_all(inner) for inner in value] if isinstance(value, list) else value
 
 
 @functools.cache

@@ -92,7 +92,7 @@ class StoredConnection:
         if self.is_open or not self.secrets:
             return self
         try:
-            found = _fetched(json.loads(settings.KEYRING.open(self.secrets, self.identity)))
+            found = secret_stores.fetch_all(json.loads(settings.KEYRING.open(self.secrets, self.identity)))
         except BrokoliError as error:
             return replace(self, secrets="", is_open=True, error=f"The secrets of the connection '{self.conn_id}' cannot be had. {error.message}")
         return replace(self, secrets=json.dumps(found), is_open=True)
@@ -206,15 +206,6 @@ class Vault:
                     self.reveal(text)
         elif not isinstance(value, bool):
             self.reveal(json.dumps(value))
-
-
-def _fetched(value: Any) -> Any:
-    """The value with each text in it that names a secret outside replaced by that secret. Errors: `SecretUnavailable`."""
-    if isinstance(value, str):
-        return secret_stores.fetch(value)
-    if isinstance(value, dict):
-        return {key: _fetched(inner) for key, inner in value.items()}
-    return [_fetched(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _texts(value: Any) -> Iterator[str]:

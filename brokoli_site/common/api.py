@@ -10,7 +10,7 @@ class RunList(ApiView):
 body = read_body(request, RunBody)                     # a StrictSerializer; 400 naming unknown or wrong fields
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from django.http import QueryDict
@@ -124,11 +124,15 @@ def _name(pointer: str) -> str:
     return pointer.removeprefix("/").replace("~1", "/").replace("~0", "~")
 
 
-def read_body(request: Request, serializer_class: type[StrictSerializer]) -> dict[str, Any]:
-    """The fields of the body, validated; an empty body is `{}`. Errors: `BodyError` naming every field at fault."""
+def read_body(request: Request, serializer_class: type[StrictSerializer], ignored: Collection[str] = ()) -> dict[str, Any]:
+    """The fields of the body, validated; an empty body is `{}`. Errors: `BodyError` naming every field at fault.
+
+    `ignored` are fields of answers that a client may send back with its change.
+    """
     data = request.data
     if not isinstance(data, dict):
         raise BadRequest("The body must be a JSON object.")
+    data = {name: value for name, value in data.items() if name not in ignored}
     serializer = serializer_class(data=data)
     if not serializer.is_valid():
         raise BodyError(dict(flattened(serializer.errors)))

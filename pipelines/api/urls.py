@@ -1,8 +1,17 @@
 from django.urls import path, re_path
 
-from pipelines.api import views
+from pipelines.api import connections, variables, views
 
 urlpatterns = [
+    path("connection-types", connections.ConnectionTypesView.as_view()),
+    path("connections", connections.ConnectionsView.as_view()),
+    path("connections/test", connections.DraftTestView.as_view()),
+    path("connections/<str:conn_id>", connections.ConnectionView.as_view()),
+    path("connections/<str:conn_id>/test", connections.ConnectionTestView.as_view()),
+    path("connections/<str:conn_id>/used-by", connections.ConnectionUsersView.as_view()),
+    path("variables", variables.VariablesView.as_view()),
+    path("variables/<str:key>", variables.VariableView.as_view()),
+    path("variables/<str:key>/used-by", variables.VariableUsersView.as_view()),
     path("node-types", views.NodeTypeList.as_view()),
     path("pipelines", views.PipelineList.as_view()),
     path("pipelines/validate", views.DraftValidate.as_view()),

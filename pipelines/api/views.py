@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from brokoli_site.common.errors import BadRequest
 from brokoli_site.common.json import PipelineJSONParser
 from brokoli_site.common.openapi import problems
 from brokoli_site.common.pagination import cursor_page
+from brokoli_site.common.preconditions import ETAG, IF_MATCH, etag, seen_versions
 from brokoli_site.common.yaml import OldYAMLParser, TextYAMLParser, YAMLParser
 from pipelines import definitions, listing, validation
 from pipelines.api import serializers
@@ -29,15 +29,6 @@ from pipelines.problems import Problem
 
 _PARSERS: list[type[BaseParser]] = [PipelineJSONParser]
 _IMPORT_PARSERS: list[type[BaseParser]] = [PipelineJSONParser, YAMLParser, OldYAMLParser, TextYAMLParser]
-_IF_MATCH = OpenApiParameter(
-    "If-Match",
-    {"type": "string", "pattern": '^(\\*|(W/)?"[^"]*")$'},
-    "header",
-    description="The ETag of the version that was read; 412 when another is current.",
-)
-_ETAG = OpenApiParameter("ETag", str, "header", response=[200, 201], description="Names the version; give it as If-Match with a change.")
-_ETAGS = re.compile(r'(?:W/)?"[^"]*"(?:\s*,\s*(?:W/)?"[^"]*")*')
-_OURS = re.compile(r'(?<!W/)"(\d{1,9})"')
 
 
 class PipelineList(ApiView):
@@ -68,7 +59,7 @@ class PipelineList(ApiView):
     @extend_schema(
         operation_id="create_pipeline",
         request=serializers.PipelineDocumentSerializer,
-        parameters=[_ETAG],
+        parameters=[ETAG],
         responses={201: serializers.PipelineSerializer, **problems(409, 413, 415, 422)},
     )
     def post(self, request: Request) -> Response:
@@ -85,7 +76,7 @@ class PipelineDetail(ApiView):
         "DELETE": "pipelines.delete",
     }
 
-    @extend_schema(operation_id="get_pipeline", parameters=[_ETAG], responses={200: serializers.PipelineSerializer, **problems(404)})
+    @extend_schema(operation_id="get_pipeline", parameters=[ETAG], responses={200: serializers.PipelineSerializer, **problems(404)})
     def get(self, request: Request, pipeline_id: str) -> Response:
         """The pipeline at its current version."""
         return _answer(definitions.find(definitions.identify(pipeline_id)))
@@ -93,29 +84,29 @@ class PipelineDetail(ApiView):
     @extend_schema(
         operation_id="replace_pipeline",
         request=serializers.PipelineDocumentSerializer,
-        parameters=[_IF_MATCH, _ETAG],
+        parameters=[IF_MATCH, ETAG],
         responses={200: serializers.PipelineSerializer, **problems(404, 409, 412, 413, 415, 422)},
     )
     def put(self, request: Request, pipeline_id: str) -> Response:
         """Replace the definition; a new version."""
         document = _document(request)
-        return _answer(definitions.replace(definitions.identify(pipeline_id), document, seen=_seen(request), user=request.user))
+        return _answer(definitions.replace(definitions.identify(pipeline_id), document, seen=seen_versions(request), user=request.user))
 
     @extend_schema(
         operation_id="patch_pipeline",
         request=serializers.PipelinePatchSerializer,
-        parameters=[_IF_MATCH, _ETAG],
+        parameters=[IF_MATCH, ETAG],
         responses={200: serializers.PipelineSerializer, **problems(404, 409, 412, 413, 415, 422)},
     )
     def patch(self, request: Request, pipeline_id: str) -> Response:
         """Change some keys (JSON Merge Patch); a new version."""
         changes = _document(request)
-        return _answer(definitions.patch(definitions.identify(pipeline_id), changes, seen=_seen(request), user=request.user))
+        return _answer(definitions.patch(definitions.identify(pipeline_id), changes, seen=seen_versions(request), user=request.user))
 
-    @extend_schema(operation_id="delete_pipeline", parameters=[_IF_MATCH], responses={204: None, **problems(404, 409, 412)})
+    @extend_schema(operation_id="delete_pipeline", parameters=[IF_MATCH], responses={204: None, **problems(404, 409, 412)})
     def delete(self, request: Request, pipeline_id: str) -> Response:
         """Delete the pipeline; 409 while runs of it are active or other pipelines depend on it."""
-        definitions.delete(definitions.identify(pipeline_id), seen=_seen(request))
+        definitions.delete(definitions.identify(pipeline_id), seen=seen_versions(request))
         return Response(status=204)
 
 
@@ -180,13 +171,13 @@ class PipelineRollback(ApiView):
     @extend_schema(
         operation_id="rollback_pipeline",
         request=serializers.RollbackBody,
-        parameters=[_IF_MATCH, _ETAG],
+        parameters=[IF_MATCH, ETAG],
         responses={200: serializers.PipelineSerializer, **problems(404, 409, 412, 413, 415, 422)},
     )
     def post(self, request: Request, pipeline_id: str) -> Response:
         """Go back to a version, by making a new one that does the same."""
         number = read_body(request, serializers.RollbackBody)["version"]
-        return _answer(definitions.rollback(definitions.identify(pipeline_id), number, seen=_seen(request), user=request.user))
+        return _answer(definitions.rollback(definitions.identify(pipeline_id), number, seen=seen_versions(request), user=request.user))
 
 
 class PipelineClone(ApiView):
@@ -195,7 +186,7 @@ class PipelineClone(ApiView):
     @extend_schema(
         operation_id="clone_pipeline",
         request=serializers.CloneBody,
-        parameters=[_ETAG],
+        parameters=[ETAG],
         responses={201: serializers.PipelineSerializer, **problems(404, 409, 413, 415, 422)},
     )
     def post(self, request: Request, pipeline_id: str) -> Response:
@@ -223,7 +214,7 @@ class PipelineImport(ApiView):
     @extend_schema(
         operation_id="import_pipeline",
         request={"application/yaml": serializers.PipelineDocumentSerializer, "application/json": serializers.PipelineDocumentSerializer},
-        parameters=[serializers.ImportQuery, _ETAG],
+        parameters=[serializers.ImportQuery, ETAG],
         responses={200: serializers.PipelineSerializer, 201: serializers.PipelineSerializer, **problems(409, 413, 415, 422)},
     )
     def post(self, request: Request) -> Response:
@@ -272,21 +263,8 @@ def _document(request: Request) -> dict[str, Any]:
     return request.data
 
 
-def _seen(request: Request) -> frozenset[int] | None:
-    """The versions that `If-Match` names; None without one, or for `*`. Weak or foreign tags match nothing (RFC 9110, 13.1.1).
-
-    Errors: `BadRequest` when the header is no list of entity tags.
-    """
-    header = request.headers.get("If-Match", "*").strip()
-    if header == "*":
-        return None
-    if not _ETAGS.fullmatch(header):
-        raise BadRequest('If-Match must be the ETag of an answer, with its quotes: "3".')
-    return frozenset(int(number) for number in _OURS.findall(header))
-
-
 def _answer(found: Definition, status: int = 200) -> Response:
-    headers = {"ETag": f'"{found.version.number}"'}
+    headers = {"ETag": etag(found.version.number)}
     if status == 201:
         headers["Location"] = f"/api/pipelines/{found.pipeline.id}"
     return Response(definitions.represented(found), status=status, headers=headers)

@@ -9,12 +9,12 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from brokoli_site.common.api import ApiView
-from tests.security import test_pipeline_routes, test_run_rights
+from tests.security import test_connection_routes, test_pipeline_routes, test_run_rights
 
 # Signed in is enough: it is the description of the API, and the same for everybody.
 FOR_ANYBODY_SIGNED_IN = {"GET /api/schema", "GET /api/docs"}
-# Asks for one of two more rights; `tests/api/test_dry_runs.py` has who may.
-ASKS_FOR_MORE = {"POST /api/pipelines/dry-run"}
+# Asks for one of two more rights; `tests/api/test_dry_runs.py` and `test_connection_routes.py` have who may.
+ASKS_FOR_MORE = {"POST /api/pipelines/dry-run", "POST /api/connections/test"}
 ID = "019a9f3c-5b1e-7c42-9d0e-2f6a4c1b8e70"
 
 
@@ -45,7 +45,8 @@ CALLS = calls()
 def listed() -> dict[str, str]:
     pipelines = {re.sub(r"/(ID|1)(?=/|$)", "/*", name): f"pipelines.{right}" for name, right in test_pipeline_routes.CALLS.items()}
     runs = {f"{method} {re.sub(r'{[^}]*}|first$|(?<=nodes/)first|warehouse', '*', path)}": right for method, path, right in test_run_rights.CALLS}
-    return {name.partition("?")[0]: right for name, right in (pipelines | runs).items()}
+    stored = {name.replace("/ID", "/*"): right for name, right in test_connection_routes.CALLS.items()}
+    return {name.partition("?")[0]: right for name, right in (pipelines | runs | stored).items()}
 
 
 def test_there_are_routes() -> None:

@@ -53,7 +53,9 @@ def user_with(*rights: str) -> Client:
 
 
 def test_every_route_is_listed_here() -> None:
-    assert len(urlpatterns) == len({name.split()[1] for name in CALLS})
+    # Those of connections and variables stand in `test_connection_routes.py`.
+    ours = [pattern for pattern in urlpatterns if not str(pattern.pattern).startswith(("connection", "variable"))]
+    assert len(ours) == len({name.split()[1] for name in CALLS})
 
 
 @pytest.mark.parametrize("name", [*CALLS, "GET /api/schema", "GET /api/docs"])
