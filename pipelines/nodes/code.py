@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from django.conf import settings
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from brokoli_site.common.errors import NodeError, TransientNodeError
 from pipelines.nodes import confinement
@@ -42,6 +42,23 @@ class CodeConfig(NodeConfig):
         running.MOST_DISK_MB, ge=1, le=1_048_576, description="What the script may write into its own folder, its output too, and any file, in MB."
     )
     python_path: str = Field("", description="Another interpreter to run it, one of those in BROKOLI_PYTHON_PATHS. Empty: the server's own.")
+    package: Any = Field(None, description="What the Python SDK put into the script besides its function. For people; it does nothing.")
+    task_bundle: Any = Field(None, description="A bundle of files that the Python SDK uploads. Not supported by this server.")
+    expansion: Any = Field(None, description="Runs a task for each item of a collection in the Python SDK. Not supported by this server.")
+
+    @field_validator("task_bundle")
+    @classmethod
+    def _no_bundle(cls, value: object) -> object:
+        if value is not None:
+            raise ValueError('names a bundle of files, which this server does not take; deploy the task with package="auto" or package="module"')
+        return value
+
+    @field_validator("expansion")
+    @classmethod
+    def _no_expansion(cls, value: object) -> object:
+        if value is not None:
+            raise ValueError("asks for a task run for each item of a collection, which this server does not do; give it all items as rows")
+        return value
 
 
 class Code(NodeType):

@@ -4,6 +4,7 @@ A name that the script does not use is not made: `rows` of a million rows cost s
 left in `output_data` is written as an Arrow file, and what became of it as JSON, both into the job's folder.
 """
 
+import __future__
 import ast
 import contextlib
 import importlib.util
@@ -64,7 +65,8 @@ def _outcome(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     module = types.ModuleType("__main__")
     sys.modules["__main__"], sys.argv = module, [NAME]
     inputs = [Input(**known) for known in job["inputs"]]
-    code = compile(source, NAME, "exec", dont_inherit=True)
+    # Annotations are left unread, as Python 3.14 does: the SDK's scripts name types in them that they do not carry.
+    code = compile(source, NAME, "exec", flags=__future__.annotations.compiler_flag, dont_inherit=True)
     names = module.__dict__
     names["__file__"] = NAME
     names.update(config=job["config"], params=job["params"], parameters=dict(job["params"]), columns=inputs[0].columns if inputs else [])

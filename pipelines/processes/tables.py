@@ -3,8 +3,11 @@
 Errors: `BadOutput` with a sentence for whoever wrote the script.
 """
 
+import contextlib
 import datetime as dt
 import decimal
+import gc
+import importlib.util
 import json
 import math
 import struct
@@ -12,8 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 _DIGITS = 38  # of a DECIMAL
+_MICROSECONDS = 1_000_000
+_FIRST_TIME, _LAST_TIME = -62_135_596_800 * _MICROSECONDS, 253_402_300_800 * _MICROSECONDS - 1  # those of `datetime`
 _PLAIN = (str, int, float, bool, bytes, decimal.Decimal, dt.date, dt.datetime, dt.time, dt.timedelta, dict, list, tuple)
 _SHOWN = 10
 NOTHING = "_empty"  # the only column of an output that has neither columns nor rows
@@ -40,15 +46,43 @@ def _interval(raw: bytes) -> pa.MonthDayNano:
 def to_rows(table: pa.Table) -> list[dict[str, Any]]:
     """The table's rows, each a dict by column name."""
     names = table.column_names
-    columns = [_values(table.column(index)) for index in range(table.num_columns)]
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    with _collected_later():
+        columns = [_values(table.column(index)) for index in range(table.num_columns)]
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+    if not pa.types.is_timestamp(column.type):
+        return list(column.to_pylist())
+    if column.type.unit == "ns":
         # Python's times end at microseconds.
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    return list(column.to_pylist())
+    return _times(column) if column.type.tz in (None, "UTC") else list(column.to_pylist())
+
+
+def _times(column: pa.ChunkedArray) -> list[Any]:
+    """As `to_pylist`, which makes each time by itself: forty times slower than numpy, where there is one."""
+    bounds = pc.min_max(column.cast(pa.timestamp("us")).cast(pa.int64())).as_py()
+    if importlib.util.find_spec("numpy") is None or bounds["min"] is None or bounds["min"] < _FIRST_TIME or bounds["max"] > _LAST_TIME:
+        return list(column.to_pylist())
+    values = column.cast(pa.timestamp("us")).to_numpy().tolist()
+    if column.type.tz is None:
+        return values
+    zone = next(value for value in column if value.is_valid).as_py().tzinfo
+    return [None if value is None else value.replace(tzinfo=zone) for value in values]
+
+
+@contextlib.contextmanager
+def _collected_later() -> Iterator[None]:
+    """Many objects are made of which none is garbage: a search for it every few hundred of them would take longer than all else."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collected:
+            gc.enable()
 
 
 def to_table(output: object, known: pa.Schema | None) -> tuple[pa.Table, list[str]]:
@@ -62,11 +96,13 @@ def to_table(output: object, known: pa.Schema | None) -> tuple[pa.Table, list[st
     if isinstance(output, list) and all(isinstance(row, Mapping) for row in output):
         names = list(dict.fromkeys(key for row in output for key in row))
         return _of_rows(names, output, known)
-    if hasattr(output, "to_dict") and hasattr(output, "columns"):
+    if hasattr(output, "iloc") and hasattr(output, "columns"):
         return _of_frame(output, known)
     if hasattr(output, "__arrow_c_stream__"):
-        return _stored(pa.table(output)), []
-    raise BadOutput(f"output_data is of type {type(output).__name__}. {EXPECTED}")
+        with contextlib.suppress(pa.ArrowInvalid):  # it is no table: a single column, say
+            return _stored(pa.table(output)), []
+    single = " A single column is made a table by its to_frame()." if hasattr(output, "to_frame") else ""
+    raise BadOutput(f"output_data is of type {type(output).__name__}. {EXPECTED}{single}")
 
 
 def _of_mapping(output: Mapping[str, Any], known: pa.Schema | None) -> tuple[pa.Table, list[str]]:
@@ -89,7 +125,8 @@ def _of_rows(names: list[Any], rows: Sequence[Any], known: pa.Schema | None) -> 
     if not all(isinstance(name, str) for name in names):
         raise BadOutput("The columns of output_data are not all texts.")
     _check_names(names)
-    columns, warnings = _columns(names, rows)
+    with _collected_later():
+        columns, warnings = _columns(names, rows)
     kinds = {} if known is None else {field.name: field.type for field in known}
     arrays = [_array(name, values, kinds.get(name), warnings) for name, values in zip(names, columns, strict=True)]
     return _stored(pa.table(arrays, names=names)), warnings
@@ -123,13 +160,16 @@ def _positional(names: list[str], row: object, number: int) -> Iterator[Any]:
     raise BadOutput(f"Row {number} of output_data is of type {type(row).__name__}; a row is a dict, or a list with a value for each column.")
 
 
-def _array(name: str, values: list[Any], known: pa.DataType | None, warnings: list[str]) -> pa.Array:
-    if known is not None and (kept := _as_known(values, known)) is not None:
+def _array(name: str, given: list[Any], known: pa.DataType | None, warnings: list[str]) -> pa.Array:
+    if known is not None and (kept := _as_known(given, known)) is not None:
         return kept
     try:
-        return pa.array(values, from_pandas=False)
+        return pa.array(given, from_pandas=True)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
         pass
+    values = [_plain(value) for value in given]
+    if any(type(value).__module__ == "numpy" for value in given):
+        return _array(name, values, known, warnings)
     kinds = sorted({type(value).__name__ for value in values if value is not None})
     if set(kinds) <= {"int", "bool", "Decimal"} and all(abs(value) < 10**_DIGITS for value in values if value is not None):
         try:
@@ -147,17 +187,26 @@ def _array(name: str, values: list[Any], known: pa.DataType | None, warnings: li
 def _as_known(values: list[Any], known: pa.DataType) -> pa.Array | None:
     """The values in the type that the input's column has, if that loses nothing."""
     try:
-        array = pa.array(values, known)
+        array = pa.array(values, known, from_pandas=True)
     except (pa.ArrowException, OverflowError, TypeError, ValueError, NotImplementedError):
         return None
     if pa.types.is_floating(known) and known.bit_width < 64:
-        exact = all(a == b or (isinstance(b, float) and math.isnan(b)) for a, b in zip(array.to_pylist(), values, strict=True))
+        exact = all(a is None or a == b for a, b in zip(array.to_pylist(), values, strict=True))
         return array if exact else None
     if pa.types.is_date(known) and any(isinstance(value, dt.datetime) for value in values):
         return None  # their times of day would be lost
     if pa.types.is_integer(known) and any(isinstance(value, bool | float) for value in values):
-        return None  # `2.0` would fit; whether a column is whole must not depend on the day's values
+        # `2.0` would fit; whether a column is whole must not depend on the day's values. But where pandas has a gap among
+        # whole numbers, it makes all of them such.
+        return array if any(value != value for value in values if isinstance(value, float)) else None
     return array
+
+
+def _plain(value: Any) -> Any:
+    """Python's own value for one of numpy's; None for what pandas puts where there is none: NaN, NaT, NA."""
+    if (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in ("NaTType", "NAType"):
+        return None
+    return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
 
 
 def _as_text(value: Any) -> str | None:
@@ -174,7 +223,12 @@ def _as_text(value: Any) -> str | None:
 
 def _of_frame(frame: Any, known: pa.Schema | None) -> tuple[pa.Table, list[str]]:
     """A pandas data frame. An index that has a name is data (`groupby` makes such); one that only counts is not."""
-    if any(name is not None for name in getattr(frame.index, "names", ())):
+    if getattr(frame.columns, "nlevels", 1) > 1:
+        raise BadOutput("The DataFrame's columns have several levels. Give them one: df.columns = ['_'.join(map(str, name)) for name in df.columns].")
+    index = [name for name in getattr(frame.index, "names", ()) if name is not None]
+    if taken := [str(name) for name in index if name in frame.columns]:
+        raise BadOutput(f"The DataFrame's index is called '{taken[0]}', as one of its columns is. Rename it, or leave it: df.reset_index(drop=True).")
+    if index:
         frame = frame.reset_index()
     names = [str(name) for name in frame.columns]
     _check_names(names)
@@ -183,19 +237,22 @@ def _of_frame(frame: Any, known: pa.Schema | None) -> tuple[pa.Table, list[str]]
     arrays = []
     for position, name in enumerate(names):
         series = frame.iloc[:, position]
+        if str(series.dtype).startswith("period"):
+            series = series.astype("string")  # as people write it; Arrow has but a number for it
         if name in kinds and (kept := _series_as_known(series, kinds[name])) is not None:
             arrays.append(kept)
             continue
         try:
             arrays.append(pa.Array.from_pandas(series))
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
-            values = [None if isinstance(value, float) and math.isnan(value) else value for value in series.tolist()]
-            arrays.append(_array(name, values, None, warnings))
+            arrays.append(_array(name, series.tolist(), None, warnings))
     return _stored(pa.table(arrays, names=names)), warnings
 
 
 def _series_as_known(series: Any, known: pa.DataType) -> pa.Array | None:
     """What pandas keeps otherwise than the input had it: whole numbers with gaps become floats, decimals and dates objects."""
+    if series.dtype.kind in "Of" and bool(series.isna().all()):
+        return pa.nulls(len(series), known)  # no value, or no row at all, says nothing of the type
     gaps = pa.types.is_integer(known) and series.dtype.kind == "f" and bool(series.isna().any())
     exact = series.dtype == object and (
         pa.types.is_decimal(known) or (pa.types.is_date(known) and not any(isinstance(v, dt.datetime) for v in series))
