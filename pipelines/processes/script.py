@@ -5,6 +5,7 @@ left in `output_data` is written as an Arrow file, and what became of it as JSON
 """
 
 import __future__
+
 import ast
 import contextlib
 import importlib.util

@@ -65,7 +65,7 @@ def _times(column: pa.ChunkedArray) -> list[Any]:
     bounds = pc.min_max(column.cast(pa.timestamp("us")).cast(pa.int64())).as_py()
     if importlib.util.find_spec("numpy") is None or bounds["min"] is None or bounds["min"] < _FIRST_TIME or bounds["max"] > _LAST_TIME:
         return list(column.to_pylist())
-    values = column.cast(pa.timestamp("us")).to_numpy().tolist()
+    values: list[Any] = column.cast(pa.timestamp("us")).to_numpy().tolist()
     if column.type.tz is None:
         return values
     zone = next(value for value in column if value.is_valid).as_py().tzinfo
@@ -198,7 +198,7 @@ def _as_known(values: list[Any], known: pa.DataType) -> pa.Array | None:
     if pa.types.is_integer(known) and any(isinstance(value, bool | float) for value in values):
         # `2.0` would fit; whether a column is whole must not depend on the day's values. But where pandas has a gap among
         # whole numbers, it makes all of them such.
-        return array if any(value != value for value in values if isinstance(value, float)) else None
+        return array if any(isinstance(value, float) and math.isnan(value) for value in values) else None
     return array
 
 

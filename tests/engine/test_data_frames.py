@@ -20,7 +20,23 @@ TYPES = f"""SELECT * FROM (VALUES
      [1, 2], TIME '10:00:00', 1.5::DOUBLE, UUID '{NUMBER}', 'b'::BLOB, INTERVAL 3 DAY, 200::UTINYINT),
     (2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)
 ) t(id, small, text, flag, price, day, moment, zoned, list, clock, real, uuid, bytes, span, tiny)"""
-KINDS = "BIGINT INTEGER VARCHAR BOOLEAN DECIMAL(10,2) DATE TIMESTAMP TIMESTAMPTZ INTEGER[] TIME DOUBLE UUID BLOB INTERVAL UTINYINT".split()
+KINDS = [
+    "BIGINT",
+    "INTEGER",
+    "VARCHAR",
+    "BOOLEAN",
+    "DECIMAL(10,2)",
+    "DATE",
+    "TIMESTAMP",
+    "TIMESTAMPTZ",
+    "INTEGER[]",
+    "TIME",
+    "DOUBLE",
+    "UUID",
+    "BLOB",
+    "INTERVAL",
+    "UTINYINT",
+]
 KINDS[7] = "TIMESTAMP WITH TIME ZONE"  # a name with spaces
 
 
