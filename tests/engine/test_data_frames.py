@@ -24,22 +24,6 @@ KINDS = [
     *("BIGINT", "INTEGER", "VARCHAR", "BOOLEAN", "DECIMAL(10,2)", "DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"),
     *("INTEGER[]", "TIME", "DOUBLE", "UUID", "BLOB", "INTERVAL", "UTINYINT"),
 ]
-    "BIGINT",
-    "INTEGER",
-    "VARCHAR",
-    "BOOLEAN",
-    "DECIMAL(10,2)",
-    "DATE",
-    "TIMESTAMP",
-    "TIMESTAMPTZ",
-    "INTEGER[]",
-    "TIME",
-    "DOUBLE",
-    "UUID",
-    "BLOB",
-    "INTERVAL",
-    "UTINYINT",
-]
 
 
 @pytest.fixture(scope="module")
