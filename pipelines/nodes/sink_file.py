@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from brokoli_site.common import durable
 from brokoli_site.common.errors import NodeError
 from pipelines.expressions import literal, quote
-from pipelines.nodes import append_ledger, appending, formats, workbook_writing
+from pipelines.nodes import append_ledger, appending, formats, remote, workbook_writing
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Schema, Stop, WouldWrite, Written
 from pipelines.nodes.files import exact_pattern
 from pipelines.nodes.unpacking import pack
@@ -30,6 +30,7 @@ class SinkFileConfig(NodeConfig):
     """Config of `sink_file`."""
 
     path: str = Field(min_length=1, description="File in a data folder. Folders on the way are created.")
+    conn_id: str = Field("", description="Connection of type sftp or s3: the path starts at its folder or bucket. Empty: the data folders.")
     format: str = Field("", description=f"One of {', '.join(formats.WRITABLE)}. Empty: as the name ends.")
     compression: str = Field(
         "", description="gzip or none for text; snappy, zstd, gzip, lz4, brotli or none for Parquet. Empty: gzip when the name ends in .gz."
@@ -99,8 +100,10 @@ class SinkFileNode(NodeType):
     def run(self, context: NodeContext) -> Written:
         config: SinkFileConfig = context.config
         writing = _checked(config)
-        target = context.files.resolve_write(config.path)
         columns = _columns(context)
+        if config.conn_id:
+            return Written(_store(context, writing, columns))
+        target = context.files.resolve_write(config.path)
         if config.mode == "append":
             return Written(_append(context, writing, columns, target))
         with _draft(target) as draft:
@@ -111,8 +114,10 @@ class SinkFileNode(NodeType):
     def dry_run(self, context: NodeContext) -> WouldWrite:
         config: SinkFileConfig = context.config
         writing = _checked(config)
-        target = context.files.resolve_target(config.path)
         columns = _columns(context)
+        if config.conn_id:  # a dry run asks no server of a sink what it has
+            return WouldWrite(context.inputs[0].row_count, columns, f"{config.path} ({config.conn_id})", config.mode, exists=False)
+        target = context.files.resolve_target(config.path)
         exists = target.exists()
         existing, refusal = None, ""
         if exists and target.stat().st_size:
@@ -153,6 +158,8 @@ def _field(config: SinkFileConfig, error: ValueError) -> str:
 
 
 def _check_append(config: SinkFileConfig, writing: Writing) -> None:
+    if config.mode == "append" and config.conn_id:
+        raise ValueError("rows cannot be appended to a file behind a connection: two runs at once would lose some. Write a file for each run.")
     if config.mode == "append" and writing.kind == "xlsx":
         raise ValueError("rows cannot be appended to a workbook: its formats, formulas and other sheets would be lost. Write another file, or csv.")
     if config.mode == "append" and writing.kind == "json" and writing.compression != "none":
@@ -203,6 +210,14 @@ def _append(context: NodeContext, writing: Writing, columns: Sequence[Column], t
                 appending.join_text(writing, target, rows, draft, context.stop)
             append_ledger.copy(target, draft, mark, count)
             _put(draft, target, context.stop)
+    return count
+
+
+def _store(context: NodeContext, writing: Writing, columns: Sequence[Column]) -> int:
+    """Write the input to a file behind the connection, by way of one here; the number of rows."""
+    draft = context.scratch() / "draft"
+    count = _copy(context, writing, columns, quote(context.inputs[0].view), draft, header=context.config.header)
+    remote.stored(context, context.config.conn_id, context.config.path, draft)
     return count
 
 

@@ -16,7 +16,7 @@ from sqlglot.errors import SqlglotError
 from brokoli_site.common.errors import NodeError
 from pipelines.conversion.converting import Conversion, ConvertedReading
 from pipelines.expressions import quote
-from pipelines.nodes import csv_files, formats, json_files, reading
+from pipelines.nodes import csv_files, formats, json_files, reading, remote
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Query, Schema
 from pipelines.nodes.reading import Declared, SourceFile
 from pipelines.nodes.unpacking import is_utf8, keep_whole_lines, marked_encoding, unpack
@@ -54,6 +54,9 @@ class SourceFileConfig(NodeConfig):
     """Config of `source_file`."""
 
     path: str = Field(min_length=1, description="File in a data folder, or a pattern such as `in/*.csv`; several files are joined by column name.")
+    conn_id: str = Field(
+        "", description="Connection of type sftp, s3 or http: the path starts at its folder, bucket or address. Empty: data folders."
+    )
     format: str = Field("", description=f"One of {', '.join(formats.READABLE)}. Empty: as the name ends; `.gz` files are unpacked.")
     delimiter: str = Field("", max_length=4, description="What separates the values of a CSV file. Empty: found in its first line.")
     header: bool = Field(default=True, description="Whether the first line of a CSV or TSV file names the columns.")
@@ -174,9 +177,13 @@ class SourceFileNode(NodeType):
         # A name tells its format before its file is looked for; a pattern may leave that to what it matches.
         told = config.format or formats.by_suffix(config.path) or not formats.is_pattern(config.path)
         kind = _format(config, config.path) if told else ""
-        found = context.files.resolve_read(config.path)
-        kind = kind or _format(config, found[0].name)
-        files = tuple(_plain(context, path, _shown(config.path, path, found), number, kind) for number, path in enumerate(found))
+        if config.conn_id:
+            found = remote.fetched(context, config.conn_id, config.path)
+        else:
+            paths = context.files.resolve_read(config.path)
+            found = [SourceFile(path, _shown(config.path, path, paths)) for path in paths]
+        kind = kind or _format(config, found[0].shown)
+        files = tuple(_plain(context, file, number, kind) for number, file in enumerate(found))
         declared = tuple(Declared(column.name, column.type) for column in config.columns)
         if kind == "parquet":
             return reading.query(context, ParquetReading(files, declared))
@@ -195,9 +202,10 @@ def _format(config: SourceFileConfig, name: str) -> str:
         raise NodeError(f"Field '{'format' if config.format else 'path'}': {error}") from error
 
 
-def _plain(context: NodeContext, path: Path, shown: str, number: int, kind: str) -> SourceFile:
+def _plain(context: NodeContext, file: SourceFile, number: int, kind: str) -> SourceFile:
     """The file itself, or its unpacked text when it is compressed or not in UTF-8. XML and workbooks keep the encoding that they tell of."""
-    gzipped = kind != "parquet" and (formats.is_gzipped(path.name) or formats.has_gzip_mark(path))
+    path, shown = file.path, file.shown
+    gzipped = kind != "parquet" and (formats.is_gzipped(shown) or formats.has_gzip_mark(path))
     encoding = context.config.encoding if kind not in _BINARY and kind != "xml" else "utf-8"
     if gzipped or not is_utf8(encoding) or (kind in ("json", "jsonl") and json_files.has_mark(path)):
         path = _unpacked(context, path, shown, number, kind, gzipped=gzipped, encoding=encoding)
