@@ -18,10 +18,21 @@ _AT_ONCE = 500
 
 def vault_for(node: NodeSpec, facts: RunFacts) -> Vault | None:
     """What the node's config names; None when it names nothing, which costs no query. Names that do not exist are left for the node to miss."""
-    uses = of_node(node)
-    variables = variables_of(uses.variables)
-    connections = connections_of(node, replace(facts, vault=Vault(variables)))
-    return Vault(variables, connections_named(connections)) if variables or connections or uses else None
+    return vaults_for([node], facts).get(node.id)
+
+
+def vaults_for(nodes: Collection[NodeSpec], facts: RunFacts) -> dict[str, Vault]:
+    """What the config of each node names, by its id; those that name nothing are left out. Two queries at most for a usual pipeline."""
+    uses = {node.id: of_node(node) for node in nodes}
+    variables = variables_of(set().union(*(found.variables for found in uses.values())))
+    own = {node_id: {key: variables[key] for key in found.variables if key in variables} for node_id, found in uses.items()}
+    names = {node.id: connections_of(node, replace(facts, vault=Vault(own[node.id]))) for node in nodes}
+    connections = connections_named(set().union(*names.values()))
+    return {
+        node_id: Vault(own[node_id], {name: connections[name] for name in names[node_id] if name in connections})
+        for node_id, found in uses.items()
+        if found or names[node_id]
+    }
 
 
 def variables_of(keys: Collection[str]) -> dict[str, StoredVariable]:

@@ -13,9 +13,11 @@ from django.db import connection
 
 from brokoli_site.common.errors import OutOfTime, Unavailable
 from brokoli_site.common.time import iso
-from pipelines import documents, parameters, validation
+from pipelines import documents, parameters, stored, validation
+from pipelines.nodes.base import RunFacts
 from pipelines.parameters import InvalidParams
 from pipelines.spec import InvalidPipeline, PipelineSpec
+from pipelines.vault import Vault
 from runs.dry_run_engine import blank
 from runs.dry_run_processes import Crashed, DryRunProcesses, processes
 
@@ -108,17 +110,26 @@ def _public(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _job(draft: Draft, checked: PipelineSpec) -> dict[str, Any]:
-    """All that the process gets to know."""
+    """All that the process gets to know. It has no keys: what nodes name of secrets goes in the open, through a pipe that is theirs alone."""
+    facts = RunFacts("dry-run", draft.pipeline_id, checked.name, _params(draft, checked), started_at=dt.datetime.now(dt.UTC))
+    vaults = stored.vaults_for(checked.nodes, facts)
+    everything = Vault(
+        {key: found for vault in vaults.values() for key, found in vault.variables.items()},
+        {name: found for vault in vaults.values() for name, found in vault.connections.items()},
+    )
     database = (connection.settings_dict["NAME"],) if connection.vendor == "sqlite" else ()
     return {
         "document": draft.document,
         "facts": {
-            "run_id": "dry-run",
-            "pipeline_id": draft.pipeline_id,
-            "pipeline_name": checked.name,
-            "params": _params(draft, checked),
-            "started_at": iso(dt.datetime.now(dt.UTC)),
+            "run_id": facts.run_id,
+            "pipeline_id": facts.pipeline_id,
+            "pipeline_name": facts.pipeline_name,
+            "params": facts.params,
+            "started_at": iso(facts.started_at),
         },
+        "vault": everything.exported(),
+        "named": {node_id: {"variables": list(vault.variables), "connections": list(vault.connections)} for node_id, vault in vaults.items()},
+        "allowed": {"networks": [str(network) for network in settings.ALLOWED_NETWORKS.networks], "hosts": sorted(settings.ALLOWED_NETWORKS.hosts)},
         "data_dirs": [str(path) for path in settings.DATA_DIRS],
         "forbidden": [str(Path(path)) for path in (settings.HOME, settings.ARTIFACTS, *database)],
         "disabled_node_types": list(settings.DISABLED_NODE_TYPES),

@@ -9,7 +9,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from pipelines.nodes.base import (
     Input,
     NodeConfig,
     NodeContext,
+    NodeLogger,
     NodeType,
     NotExecuted,
     PassThrough,
@@ -41,8 +42,10 @@ from pipelines.nodes.base import (
 )
 from pipelines.nodes.files import DataFolders
 from pipelines.spec import NodeSpec, PipelineSpec
+from pipelines.vault import Vault
 from runs import dry_run_guard, duckdb_instances, faults, preview
 from runs.dry_run_guard import DryRunEffect
+from runs.redaction import RedactingLog
 
 SOURCE_ROWS = 10  # that a node without inputs gives
 MOST_ROWS = 10_000  # that any other node gives to those below it
@@ -181,6 +184,7 @@ class DryRun:
     memory_bytes: int
     threads: int
     prepare: Prepare = registry.prepare
+    vaults: Mapping[str, Vault] = field(default_factory=dict)  # what each node names of variables and connections, by its id
     _outputs: dict[str, Held] = field(default_factory=dict)
     _missing: dict[str, str] = field(default_factory=dict)  # why a node has no output
     _decisions: dict[str, bool] = field(default_factory=dict)  # of condition nodes
@@ -214,10 +218,11 @@ class DryRun:
         if above is not None:
             self._missing[node.id] = "was skipped"
             return answer | {"status": "skipped", "error": f"Node '{self.spec.node(above).name}', which it needs, {self._missing[above]}."}
-        lines = Lines()
-        names = faults.PublicNames(roots=tuple(str(root) for root in self.folders.roots))
+        lines, vault = Lines(), self.vaults.get(node.id, Vault())
+        names = faults.PublicNames(roots=tuple(str(root) for root in self.folders.roots), redact=vault.redact)
+        facts = replace(self.facts, vault=vault)
         try:
-            answer |= self._execute(node, trusted, sandbox, lines)
+            answer |= self._execute(node, facts, trusted, sandbox, RedactingLog(lines, vault))
         except DryRunEffect as error:
             self._missing[node.id] = "was not executed"
             answer |= {"status": "skipped", "error": error.message}
@@ -227,10 +232,10 @@ class DryRun:
             answer |= {"status": "failed"} | _failure(node, error, names)
         if answer["status"] == "failed":
             self._missing[node.id] = "failed"
-        return answer | {"log": lines.kept}
+        return _redacted(answer, vault) | {"log": lines.kept}
 
-    def _execute(self, node: NodeSpec, trusted: Instance, sandbox: Instance, lines: Lines) -> dict[str, Any]:
-        node_type, config = self.prepare(node, self.facts)
+    def _execute(self, node: NodeSpec, facts: RunFacts, trusted: Instance, sandbox: Instance, log: NodeLogger) -> dict[str, Any]:
+        node_type, config = self.prepare(node, facts)
         given = [(source, self._outputs[source]) for source in self._branches.inputs(node.id, self._decisions)]
         if len(given) < node_type.ports.least:
             needs = "1 input" if node_type.ports.least == 1 else f"{node_type.ports.least} inputs"
@@ -243,9 +248,9 @@ class DryRun:
                 inputs=tuple(self._view(connection, instance, number, *one) for number, one in enumerate(given, start=1)),
                 connection=connection,
                 files=ReadOnlyFolders(self.folders),
-                log=lines,
+                log=log,
                 stop=Stop(),
-                run=self.facts,
+                run=facts,
                 scratch=_no_scratch,
                 memory_file=memory_files.new,
             )
@@ -293,6 +298,18 @@ def blank(node: NodeSpec) -> dict[str, Any]:
     """The answer for a node of which nothing is known."""
     found = {"node_id": node.id, "name": node.name, "type": node.type, "status": "skipped"}
     return found | {"columns": [], "schema": [], "rows": [], "row_count": None, "truncated": False, "log": []}
+
+
+def _redacted(answer: dict[str, Any], vault: Vault) -> dict[str, Any]:
+    """Without the secrets that the node was given, wherever it may say something. Its rows are data, and stay as they are."""
+    if not vault:
+        return answer
+    answer.pop("trace", None)  # the error's own words may be a secret
+    if "error" in answer:
+        answer["error"] = vault.redact(answer["error"])
+    if "would_write" in answer:
+        answer["would_write"]["target"] = vault.redact(answer["would_write"]["target"])
+    return answer
 
 
 def _failure(node: NodeSpec, error: Exception, names: faults.PublicNames) -> dict[str, Any]:

@@ -24,10 +24,12 @@ from typing import Any
 
 from django.conf import settings
 
+from brokoli_site.common.addresses import Allowed
 from pipelines.nodes import registry
 from pipelines.nodes.base import RunFacts
 from pipelines.nodes.files import DataFolders
 from pipelines.spec import from_document
+from pipelines.vault import Vault
 from runs import dry_run_guard
 from runs.dry_run_engine import DryRun
 
@@ -116,7 +118,8 @@ def _live(connection: Connection, seconds: float) -> None:
 
 def _dry_run(job: dict[str, Any]) -> DryRun:
     settings.DISABLED_NODE_TYPES = tuple(job["disabled_node_types"])
-    facts = job["facts"]
+    settings.ALLOWED_NETWORKS = Allowed.read(",".join((*job["allowed"]["networks"], *job["allowed"]["hosts"])))
+    facts, vault = job["facts"], Vault.imported(job["vault"])
     return DryRun(
         spec=from_document(job["document"]),
         facts=RunFacts(
@@ -129,6 +132,7 @@ def _dry_run(job: dict[str, Any]) -> DryRun:
         folders=DataFolders([Path(root) for root in job["data_dirs"]], [Path(path) for path in job["forbidden"]]),
         memory_bytes=job["memory_bytes"],
         threads=job["threads"],
+        vaults={node_id: vault.only(**names) for node_id, names in job["named"].items()},
     )
 
 
@@ -143,7 +147,7 @@ def main() -> None:
         _OUT_OF_MEMORY_SCORE.write_text("1000")  # when memory runs out, a dry run goes before anything else
     control = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # children have no business with it
-    settings.configure(DISABLED_NODE_TYPES=())
+    settings.configure(DISABLED_NODE_TYPES=(), ALLOWED_NETWORKS=Allowed())
     registry.all()
     Nursery(control).run()
 

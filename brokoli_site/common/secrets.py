@@ -17,6 +17,7 @@ from brokoli_site.common.errors import BrokoliError
 from brokoli_site.common.keys import create_once
 
 _FORMAT = "k1"
+KEY_STARTS = len(_FORMAT) + 2  # the first character of the key's id in a sealed text, counted from 1
 
 
 class SecretUnreadable(BrokoliError):

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
+from django.conf import settings
 
+from pipelines import variables
 from tests.conftest import StartWorker
 from tests.programs import free_port
 
@@ -43,3 +46,14 @@ def test_a_home_that_is_new_is_made(start_program: StartWorker, tmp_path: Path) 
 
     assert program.wait(60) == 0, program.output
     assert (tmp_path / "new" / "brokoli.sqlite3").exists()
+
+
+@pytest.mark.parametrize("command", ["runworker", "serve"])
+def test_the_boot_stops_when_no_key_opens_what_is_stored(start_program: StartWorker, command: str) -> None:
+    variables.create("token", {"type": "secret", "value": "hunter2"})
+    program = start_program(command, BROKOLI_ENCRYPTION_KEYS=Fernet.generate_key().decode())
+
+    assert program.wait(60) in (1, 2)
+    assert f"'{settings.KEYRING.ids[0]}', which BROKOLI_ENCRYPTION_KEYS lacks" in program.output
+    assert "Traceback" not in program.output
+    assert "hunter2" not in program.output

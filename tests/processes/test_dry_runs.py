@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from brokoli_site.common.errors import OutOfTime, Unavailable
+from pipelines import variables
 from runs.dry_run import Draft, dry_run
 from runs.dry_run_processes import DryRunProcesses
 from tests.conftest import StartServer
@@ -173,3 +174,30 @@ def test_a_dry_run_over_http_leaves_no_file_and_ends_with_its_server(start_serve
     assert len(born) == 1
     os.kill(web.pid, signal.SIGKILL)  # no chance to tidy up
     wait_for(lambda: not born[0].is_running() or born[0].status() == psutil.STATUS_ZOMBIE, what="the nursery to end")
+
+
+def test_what_nodes_name_reaches_them_and_is_hidden_again(shared_pool: DryRunProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKOLI_CREDENTIAL_X", "canary-outside")
+    variables.create("limit", {"type": "number", "value": 7})
+    variables.create("token", {"type": "secret", "value": "canary-inside"})
+    variables.create("far", {"type": "secret", "value": "env://BROKOLI_CREDENTIAL_X"})
+    variables.create("lost", {"type": "secret", "value": "env://BROKOLI_CREDENTIAL_NONE"})
+    nodes = [
+        sql("plain", "SELECT ${var.limit} AS n"),
+        sql("length", "SELECT length(${secret.token}) + length(${secret.far}) AS n"),
+        sql("wrong", "SELECT CAST(${secret.token} AS INTEGER) AS n, ${secret.far} AS f"),
+        sql("lost", "SELECT ${secret.lost} AS n"),
+        sql("unknown", "SELECT ${var.nobody} AS n"),
+    ]
+
+    found = dry_run(draft(*nodes), pool=shared_pool)
+
+    assert found["plain"]["rows"] == [{"n": 7}]
+    assert found["length"]["rows"] == [{"n": 27}]
+    assert "***" in found["wrong"]["error"]
+    assert "no such variable" in found["lost"]["error"]
+    assert "no variable 'nobody'" in found["unknown"]["error"]
+    assert "canary" not in json.dumps(found)
+    assert shared_pool._nursery is not None
+    for process in (psutil.Process(shared_pool._nursery.pid), *children(shared_pool)):
+        assert "canary" not in " ".join([*process.cmdline(), *process.environ().values()])

@@ -31,6 +31,7 @@ WITH_DATABASE = {
     "connections",
     "variables",
     "used_by",
+    "sealing",
 }
 OURS = ("brokoli_site", "pipelines", "runs", "system", "tests", "bench", "examples")
 

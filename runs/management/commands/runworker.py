@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand
 from django.db import connection
 
 from brokoli_site.common.migrations import is_up_to_date
+from pipelines import sealing
 from pipelines.nodes.files import DataFolders
 from runs.artifacts import ArtifactStore
 from runs.engine import DataEngine, EngineLimits
@@ -32,6 +33,9 @@ class Command(BaseCommand):
             sys.exit(2)
         if not is_up_to_date():
             self.stderr.write("brokoli: the database is not up to date; run `manage.py migrate` first.")
+            sys.exit(2)
+        if fault := sealing.fault():
+            self.stderr.write(f"brokoli: {fault}")
             sys.exit(2)
         worker = WorkerProcess(
             WorkerOptions(concurrency, settings.LEASE_SECONDS, settings.MAX_DEATHS, settings.DRAIN_SECONDS, until_empty=drain),

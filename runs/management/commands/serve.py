@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
 from brokoli_site.common.migrations import is_up_to_date
+from pipelines import sealing
 from runs.supervisor import Child, Supervisor
 
 _WEB_GRACE_SECONDS = 5.0
@@ -31,6 +32,8 @@ class Command(BaseCommand):
         if not 1 <= port <= 65535 or not 0 <= workers <= 64:
             raise CommandError("--port must be from 1 to 65535, --workers from 0 to 64.")
         self._prepare_database()
+        if fault := sealing.fault():
+            raise CommandError(fault)
         self._check_exposure(host)
         self._check_port(host, port)
         os.environ["BROKOLI_BIND"] = host

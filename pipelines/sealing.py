@@ -1,0 +1,92 @@
+"""The rows that hold sealed secrets, all together: are they readable with the keys of this process, and are they sealed with the newest?"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet, Value
+from django.db.models.functions import StrIndex, Substr
+
+from brokoli_site.common.secrets import KEY_STARTS, SecretUnreadable, key_of
+from pipelines.models import Connection, Variable
+
+_AT_ONCE = 200  # rows of one transaction
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One table: the column that is sealed, and the one that names the row."""
+
+    label: str
+    rows: QuerySet[Any]
+    column: str
+    name: str
+
+
+@dataclass
+class Resealed:
+    """What a rotation did. `missing` are the rows that none of the keys opens, as `connection 'warehouse' (key 1a2b3c4d)`."""
+
+    resealed: int = 0
+    current: int = 0
+    missing: list[str] = field(default_factory=list)
+
+
+def _kinds() -> tuple[_Kind, ...]:
+    return (
+        _Kind("connection", Connection.objects.exclude(secrets=""), "secrets", "conn_id"),
+        _Kind("variable", Variable.objects.filter(type="secret"), "value", "key"),
+    )
+
+
+def fault() -> str:
+    """Why secrets that are stored cannot be read with the keys of this process, as a sentence; "" when they can. One row of each key is tried."""
+    for kind in _kinds():
+        for row in _one_of_each_key(kind):
+            try:
+                settings.KEYRING.open(getattr(row, kind.column), row.identity)
+            except SecretUnreadable as error:
+                return (
+                    f"The stored secrets cannot be read. {error.message} Give BROKOLI_ENCRYPTION_KEYS (or the file that BROKOLI_HOME keeps) the keys "
+                    "that they were sealed with; `manage.py rotate_secrets --dry-run` names the rows."
+                )
+    return ""
+
+
+def _one_of_each_key(kind: _Kind) -> Iterator[Any]:
+    used = Substr(kind.column, KEY_STARTS, StrIndex(Substr(kind.column, KEY_STARTS), Value(":")) - 1)
+    keys = kind.rows.order_by().annotate(sealed_with=used).values_list("sealed_with", flat=True).distinct()
+    for key in keys[:100]:
+        yield kind.rows.annotate(sealed_with=used).filter(sealed_with=key).order_by("id")[0]
+
+
+def reseal(*, dry_run: bool = False, tell: Callable[[Resealed], None] = lambda _: None) -> Resealed:
+    """Seal every secret that an older key sealed with the newest, a few rows at a time. Safe while rows are changed and read."""
+    done = Resealed()
+    for kind in _kinds():
+        last: Any = None
+        while batch := list((kind.rows if last is None else kind.rows.filter(id__gt=last)).order_by("id")[:_AT_ONCE]):
+            last = batch[-1].id
+            with transaction.atomic():
+                for row in batch:
+                    _reseal(kind, row, done, dry_run=dry_run)
+            tell(done)
+    return done
+
+
+def _reseal(kind: _Kind, row: Any, done: Resealed, *, dry_run: bool) -> None:
+    sealed = getattr(row, kind.column)
+    if settings.KEYRING.is_current(sealed):
+        done.current += 1
+        return
+    try:
+        value = settings.KEYRING.open(sealed, row.identity)
+    except SecretUnreadable:
+        done.missing.append(f"{kind.label} '{getattr(row, kind.name)}' (key {key_of(sealed) or 'unknown'})")
+        return
+    # Only what is still as it was read: a secret that was changed meanwhile was sealed by whoever changed it.
+    same = type(row).objects.filter(id=row.id, **{kind.column: sealed})
+    if dry_run or same.update(**{kind.column: settings.KEYRING.seal(value, row.identity)}):
+        done.resealed += 1
