@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from brokoli_site.common.errors import BrokoliError
-from pipelines import dependencies, hooks, parameters, schedules
+from pipelines import dependencies, durations, hooks, parameters, schedules
 from pipelines.dependencies import DependencyRule
 from pipelines.hooks import Hook
 from pipelines.parameters import Parameter
@@ -211,7 +211,7 @@ def _read_node(raw: Mapping[str, Any], node_id: str, pointer: str, problems: lis
             backoff="fixed" if settings.choice("retry_backoff", ("exponential", "fixed")) == "fixed" else "exponential",
         ),
         # 0 is how the SDK's older versions spelt "not set".
-        timeout_seconds=settings.number("timeout", 0, LONGEST_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS) or DEFAULT_TIMEOUT_SECONDS,
+        timeout_seconds=settings.seconds("timeout", LONGEST_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS) or DEFAULT_TIMEOUT_SECONDS,
         pool=settings.text("pool") or settings.connection(),
         pointer=pointer,
     )
@@ -247,6 +247,20 @@ class _Settings:
             self._wrong(key, pointer, f"a number from {least} to {most}")
             return default
         return value
+
+    def seconds(self, name: str, most: float, default: float) -> float:
+        """A number of them, or a duration such as `1h30m`."""
+        value, key, pointer = self._find(name)
+        if value is None:
+            return default
+        try:
+            found = durations.seconds_of(value)
+        except ValueError:
+            found = most + 1
+        if found > most:
+            self._wrong(key, pointer, f"a number from 0 to {most}, or a duration such as 1h30m that is no longer")
+            return default
+        return found
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         value, key, pointer = self._find(name)

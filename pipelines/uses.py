@@ -1,6 +1,6 @@
 """Which variables and connections a pipeline names in its configs. Pure: no database."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,8 +65,21 @@ def connections_of(node: NodeSpec, facts: RunFacts) -> frozenset[str]:
     node_type = registry.find(node.type)
     if node_type is None:
         return frozenset()
+    return _resolved((name for _, name in _connection_names(node_type, node_type.normalise(node.config))), facts)
+
+
+def pipelines_of(node: NodeSpec, facts: RunFacts) -> frozenset[str]:
+    """The other pipelines that the node names in this run, references resolved."""
+    node_type = registry.find(node.type)
+    if node_type is None or not node_type.pipeline_keys:
+        return frozenset()
+    config = node_type.normalise(node.config)
+    return _resolved((name for key in node_type.pipeline_keys if isinstance(name := config.get(key), str) and name), facts)
+
+
+def _resolved(names: Iterable[str], facts: RunFacts) -> frozenset[str]:
     found = set()
-    for _, name in _connection_names(node_type, node_type.normalise(node.config)):
+    for name in names:
         try:
             found.add(str(References.of(facts).substitute(name)) if _refers(name) else name)
         except BrokoliError:

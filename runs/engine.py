@@ -29,6 +29,7 @@ from pipelines.nodes.base import (
     NodeContext,
     NodeLogger,
     NodeType,
+    Parked,
     PassThrough,
     Query,
     RunFacts,
@@ -72,6 +73,7 @@ class NodeTask:
     node: NodeSpec
     inputs: tuple[InputArtifact, ...]
     artifact: str
+    waited_seconds: float = 0.0  # since the attempt first looked for what it waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +147,10 @@ class RunSession:
         self._sandbox: Sandbox | None = None
         self._users = 1  # of the sandbox: the session itself, and each node that executes
 
-    def execute(self, task: NodeTask, log: NodeLogger, stop: Stop) -> NodeResult:
+    def execute(self, task: NodeTask, log: NodeLogger, stop: Stop) -> NodeResult | Parked:
         """Run the node to its end, its deadline (`stop`) or its cancellation; its output is durable when this returns.
+
+        A node that waits gives `Parked`: nothing is written, and it is executed again later.
 
         Errors: `NodeError` and its subclasses only; nothing is left under the task's key then.
         """
@@ -177,7 +181,7 @@ class RunSession:
         """End the session. A node that is still ending (it was told to stop) keeps the sandbox until it has."""
         self._leave()
 
-    def _execute(self, task: NodeTask, log: NodeLogger, stop: Stop, names: faults.PublicNames) -> NodeResult:
+    def _execute(self, task: NodeTask, log: NodeLogger, stop: Stop, names: faults.PublicNames) -> NodeResult | Parked:
         node_type, config = self._engine.prepare(task.node, task.run)
         stop.check()
         with ExitStack() as cleanup:
@@ -196,11 +200,12 @@ class RunSession:
                 stop=stop,
                 run=task.run,
                 scratch=lambda: self._scratch(cleanup),
+                waited_seconds=task.waited_seconds,
             )
             stop.check()
             return self._finish(task, context, node_type.run(context), sandbox)
 
-    def _finish(self, task: NodeTask, context: NodeContext, result: object, sandbox: Sandbox | None) -> NodeResult:
+    def _finish(self, task: NodeTask, context: NodeContext, result: object, sandbox: Sandbox | None) -> NodeResult | Parked:
         match result:
             case Query():
                 context.stop.check()
@@ -213,6 +218,9 @@ class RunSession:
             case PassThrough(index=index, checks=checks, branch=branch):
                 source = task.inputs[index]
                 return NodeResult(source.row_count, reuses=source.node_id, checks=checks, branch=branch)
+            case Parked(seconds=seconds, reason=reason):
+                context.stop.check()
+                return Parked(seconds, task.run.vault.redact(reason))
             case Written(row_count=row_count):
                 return NodeResult(row_count, reuses=task.inputs[0].node_id if task.inputs else None)
         raise NodeError(f"The node type '{task.node.type}' returned {type(result).__name__}, which is no result.")

@@ -29,12 +29,13 @@ from pipelines import parameters, stored
 from pipelines.branches import Branches, LeftOut
 from pipelines.graph import Graph
 from pipelines.models import PipelineVersion
-from pipelines.nodes.base import Column, RunFacts, Stop
+from pipelines.nodes.base import Column, Parked, RunFacts, Stop
 from pipelines.spec import NodeSpec, PipelineSpec, RetryPolicy, from_document
-from runs import log, pools, reuse, transitions
+from runs import log, other_pipelines, pools, reuse, transitions
 from runs.artifacts import ArtifactStore
 from runs.engine import DataEngine, InputArtifact, NodeResult, NodeTask, RunSession
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
+from runs.querysets import LONGEST_PARK
 from runs.slots import Slots
 from runs.states import NODE_DONE, EntryKind, NodeStatus, RunStatus
 from runs.transitions import Lease, LeaseLost
@@ -45,15 +46,22 @@ T = TypeVar("T")
 _FLUSH_SECONDS = 0.25  # how long a log line may wait for company
 _MAX_RETRY_SECONDS = 60.0
 _ABANDON_SECONDS = 10.0  # a stopped query ends within milliseconds; this bounds what does not
+_LEAST_PARK_SECONDS = 0.5  # for which a run leaves its worker; leaving and coming back costs some ten queries
+_LONGEST_LOOK_SECONDS = 3600.0  # between two looks of a node that waits
 _DATABASE_BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the execution ended. `pending` gives the run back to the queue."""
+    """How the execution ended. `pending` gives the run back to the queue, with `parked_seconds` not to be claimed before these are over.
+
+    `announced`: the run's log says that it executes.
+    """
 
     status: RunStatus
     reason: str = ""
+    parked_seconds: float | None = None
+    announced: bool = True
 
 
 class Control:
@@ -85,7 +93,7 @@ class _Ended:
 
     node_id: str
     attempt: int
-    result: NodeResult | NodeError
+    result: NodeResult | Parked | NodeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +128,17 @@ def _seconds_left(timeout_seconds: float | None, started_at: dt.datetime | None)
     return min(timeout_seconds, max(0.0, timeout_seconds - (timezone.now() - started_at).total_seconds()))
 
 
+# What a look that finds nothing may leave in the log.
+_OF_A_LOOK = frozenset({EntryKind.LOG, EntryKind.NODE_WAITING})
+
+
+def _waited_seconds(attempt: NodeRun) -> float:
+    """Since the attempt first started, by the clocks of whoever looked: one that steps makes it longer or shorter."""
+    if attempt.parked_until is None or attempt.started_at is None:
+        return 0.0
+    return max(0.0, (timezone.now() - attempt.started_at).total_seconds())
+
+
 @dataclass
 class Execution:
     """One claim of one run, from its lease to its outcome."""
@@ -135,9 +154,11 @@ class Execution:
     _lines: list[LogEntry] = field(default_factory=list)  # taken from the nodes, not yet committed
     _deadline: float = float("inf")  # monotonic time at which the run's own timeout is over
     _late: str = ""  # once it is: what people are told
+    _announced: bool = False  # whether the log says that the run executes
 
     def run(self) -> Outcome:
         """Execute until nothing is left to do. Errors: `LeaseLost`, after every node was told to stop."""
+        self._announced = self.lease.announced
         fresh = self._patiently(self._load)
         if not fresh:
             self._commit(self._reuse)
@@ -188,11 +209,11 @@ class Execution:
         if not fresh:
             self._slots.reload()
         wall, clock = timezone.now(), time.monotonic()
-        self._due = {
-            node_id: clock + min(_MAX_RETRY_SECONDS, (attempt.ready_at - wall).total_seconds())
-            for node_id, attempt in self._attempts.items()
-            if attempt.ready_at is not None and attempt.status == NodeStatus.PENDING
-        }
+        self._due = {}
+        for node_id, attempt in self._attempts.items():
+            moment, most = (attempt.parked_until, _LONGEST_LOOK_SECONDS) if attempt.parked_until else (attempt.ready_at, _MAX_RETRY_SECONDS)
+            if moment is not None and attempt.status == NodeStatus.PENDING:
+                self._due[node_id] = clock + min(most, (moment - wall).total_seconds())
 
     def _reuse(self, run: Run) -> None:
         """Let finished work stand: a resumed run takes over outputs; a run claimed again repeats what lost its artifact."""
@@ -241,7 +262,18 @@ class Execution:
             due = self._next_due()
             if not self._executing and due is None:
                 return self._outcome()
+            if (parked := self._parked_seconds(due)) is not None:
+                return Outcome(RunStatus.PENDING, "it waits", parked, self._announced)
             ended = self._listen(due)
+
+    def _parked_seconds(self, due: float | None) -> float | None:
+        """For how long there is nothing to do but wait for what a node looks for; None while there is more, or it is hardly worth leaving."""
+        if self._executing or due is None or self._slots.waiting:
+            return None
+        if not any(attempt.status == NodeStatus.PENDING and attempt.parked_until for attempt in self._attempts.values()):
+            return None
+        seconds = min(due, self._deadline) - time.monotonic()
+        return min(seconds, LONGEST_PARK.total_seconds()) if seconds >= _LEAST_PARK_SECONDS else None
 
     def _watch_deadline(self) -> None:
         if time.monotonic() >= self._deadline:
@@ -310,14 +342,17 @@ class Execution:
                 node = self._nodes[node_id]
                 stop, node_log = Stop(node.timeout_seconds, self.control.lease_is_held), log.NodeLog(self.lease.run_id, node_id, attempt.attempt)
                 facts = self._facts_for(node)
-                task = NodeTask(facts, node, self._inputs(node_id), f"{self.lease.run_id}/{attempt.position}.{attempt.attempt}.parquet")
+                artifact = f"{self.lease.run_id}/{attempt.position}.{attempt.attempt}.parquet"
+                task = NodeTask(facts, node, self._inputs(node_id), artifact, _waited_seconds(attempt))
                 self._executing[node_id] = (stop, node_log)
                 self.resources.pool.submit(_execute, session, task, attempt.attempt, node_log, stop, self.control)
 
     def _facts_for(self, node: NodeSpec) -> RunFacts:
-        """With what the node's config names of variables and connections, as they are now. The node's own thread asks no database."""
+        """With what the node's config names of variables, connections and pipelines, as they are now. The node's own thread asks no database."""
         vault = self._patiently(lambda: stored.vault_for(node, self._facts))
-        return self._facts if vault is None else replace(self._facts, vault=vault)
+        facts = self._facts if vault is None else replace(self._facts, vault=vault)
+        others = self._patiently(lambda: other_pipelines.seen_by(node, facts))
+        return replace(facts, pipelines=others) if others else facts
 
     def _inputs(self, node_id: str) -> tuple[InputArtifact, ...]:
         found = []
@@ -399,13 +434,20 @@ class Execution:
             self._lines += self._executing[item.node_id][1].drain(last=True)
         entries = list(self._lines)
         for item in ended:
-            written = self._end(item, run)
-            entries += written
-            if written:
+            attempt = self._attempts[item.node_id]
+            was_executing = self._is_executing(attempt, item)
+            entries += self._end(item, run)
+            if was_executing and attempt.status != NodeStatus.RUNNING:
                 self._slots.give_back([item.node_id])
         entries += [*self._skip_left_out(), *self._start()]
+        if not self._announced and any(entry.kind not in _OF_A_LOOK for entry in entries):
+            entries.insert(0, transitions.started_entry(self.lease))
+            transaction.on_commit(self._note_announced)
         log.append(entries, self.lease.epoch)
         transaction.on_commit(self._lines.clear)
+
+    def _note_announced(self) -> None:
+        self._announced = True
 
     def _to_skip(self) -> dict[str, LeftOut]:
         """The nodes that a branch that was not taken leaves out, and that nobody has skipped yet."""
@@ -422,7 +464,13 @@ class Execution:
         waited = set(self._slots.waiting)
         chosen = self._slots.choose(ready, places) if self._slots else ready[:places]
         entries = [self._note_wait(node_id, pool) for node_id, pool in self._slots.waiting.items() if node_id not in waited]
-        return [*entries, *(transitions.start_node(self._attempts[node_id]) for node_id in chosen)]
+        for node_id in chosen:
+            attempt = self._attempts[node_id]
+            if attempt.parked_until is None:
+                entries.append(transitions.start_node(attempt))
+            else:
+                transitions.look_again(attempt)
+        return entries
 
     def _note_wait(self, node_id: str, pool: str) -> LogEntry:
         attempt = self._attempts[node_id]
@@ -430,10 +478,16 @@ class Execution:
         message = f"Waiting for a slot of pool '{pool}' ({pools.taken_of(pool)})"
         return log.entry(self.lease.run_id, EntryKind.LOG, message, node_id=node_id, attempt=attempt.attempt)
 
+    @staticmethod
+    def _is_executing(attempt: NodeRun, item: _Ended) -> bool:
+        return attempt.attempt == item.attempt and attempt.status == NodeStatus.RUNNING
+
     def _end(self, item: _Ended, run: Run) -> list[LogEntry]:
         attempt = self._attempts[item.node_id]
-        if attempt.attempt != item.attempt or attempt.status != NodeStatus.RUNNING:
+        if not self._is_executing(attempt, item):
             return []  # written by a transaction whose commit was in doubt
+        if isinstance(item.result, Parked):
+            return self._park(attempt, item.result)
         if isinstance(item.result, NodeResult):
             output = self._output(item.node_id, item.result)
             entry = transitions.complete_node(attempt, item.result.row_count, output)
@@ -445,6 +499,12 @@ class Execution:
             if self.control.draining.is_set() or self.control.must_give_up:
                 return []  # releasing the run ends the attempt as lost, and another follows
         return self._fail(attempt, item.result, run)
+
+    def _park(self, attempt: NodeRun, parked: Parked) -> list[LogEntry]:
+        seconds = min(max(parked.seconds, _LEAST_PARK_SECONDS), _LONGEST_LOOK_SECONDS)
+        entry = transitions.park_node(attempt, seconds, log.clean(parked.reason))
+        self._due[attempt.node_id] = time.monotonic() + seconds
+        return [entry] if entry else []
 
     def _fail(self, attempt: NodeRun, error: NodeError, run: Run) -> list[LogEntry]:
         policy = self._nodes[attempt.node_id].retry
@@ -510,7 +570,7 @@ class Execution:
 
 def _execute(session: RunSession, task: NodeTask, attempt: int, node_log: log.NodeLog, stop: Stop, control: Control) -> None:
     """In a thread of the pool: the boundary behind which a node may do what it likes."""
-    result: NodeResult | NodeError
+    result: NodeResult | Parked | NodeError
     try:
         result = session.execute(task, node_log, stop)
     except NodeError as error:

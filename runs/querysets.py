@@ -1,10 +1,12 @@
 """The states of the queue as chainable verbs: `Run.objects.ready()`, `Worker.objects.besides(id)`."""
 
+import datetime as dt
 import uuid
 from typing import TYPE_CHECKING
 
 from django.db import models
-from django.db.models import Count, F
+from django.db.models import Count, F, Q
+from django.utils import timezone
 
 from runs.states import ACTIVE, RunStatus
 
@@ -14,10 +16,16 @@ else:
     NodeRun = Run = Worker = models.Model
 
 
+LONGEST_PARK = dt.timedelta(minutes=5)  # that a run stays away from its workers at a time
+
+
 class RunQuerySet(models.QuerySet["Run"]):
     def ready(self) -> "RunQuerySet":
-        """Waiting for a worker, in the order of service: priority, then age."""
-        return self.filter(status=RunStatus.PENDING).order_by("-priority", "id")
+        """Waiting for a worker, in the order of service: priority, then age. Those that wait for their time are not among them."""
+        now = timezone.now()
+        # Nobody parks for that long: then the clock was set back since.
+        due = Q(not_before__isnull=True) | Q(not_before__lte=now) | Q(not_before__gt=now + 2 * LONGEST_PARK)
+        return self.filter(due, status=RunStatus.PENDING).order_by("-priority", "id")
 
     def claimable(self) -> "RunQuerySet":
         """Those that are ready and whose pipeline and backfill may have one more run executing, as far as a reader can tell.

@@ -87,6 +87,11 @@ def release(lease: Lease, reason: str) -> None:
         transitions.release_run(run, reason, died=False, max_deaths=0)
 
 
+def park(lease: Lease, seconds: float, *, announced: bool) -> None:
+    """Give a run back that has nothing to do for so many seconds. Errors: `transitions.LeaseLost`."""
+    transitions.park_run(lease, seconds, announced=announced)
+
+
 def finish(lease: Lease, status: RunStatus, error: str = "") -> None:
     """End a run. Errors: `transitions.LeaseLost`."""
     transitions.finish_run(lease, status, error)

@@ -4,16 +4,16 @@ from enum import StrEnum
 
 
 class RunStatus(StrEnum):
-    PENDING = "pending"  # accepted, waiting for a worker        -> running (claim), cancelled
-    RUNNING = "running"  # a worker holds its lease              -> success, failed, cancelled, pending (the worker died or drained)
+    PENDING = "pending"  # waiting for a worker, or for `not_before` -> running (claim), cancelled
+    RUNNING = "running"  # a worker holds its lease              -> success, failed, cancelled, pending (the worker died or drained, or it parks)
     SUCCESS = "success"  # every node succeeded or was skipped   final
     FAILED = "failed"  # a node failed, or it lost its workers   final (a resume is a new run)
     CANCELLED = "cancelled"  # somebody asked                    final
 
 
 class NodeStatus(StrEnum):
-    PENDING = "pending"  # waiting for its inputs, or for its retry       -> running, skipped, cancelled
-    RUNNING = "running"  # an attempt is under way                        -> success, failed, cancelled
+    PENDING = "pending"  # waiting: inputs, a retry, or to look again     -> running, skipped, cancelled
+    RUNNING = "running"  # an attempt is under way                        -> success, failed, cancelled, pending (it parks)
     SUCCESS = "success"  # its output is durable and registered           final
     FAILED = "failed"  # this attempt failed; a retry is a new attempt    final
     SKIPPED = "skipped"  # reused from an earlier run, or never needed    final
@@ -29,7 +29,7 @@ RUN_TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
 }
 NODE_TRANSITIONS: dict[NodeStatus, frozenset[NodeStatus]] = {
     NodeStatus.PENDING: frozenset({NodeStatus.RUNNING, NodeStatus.SKIPPED, NodeStatus.CANCELLED}),
-    NodeStatus.RUNNING: frozenset({NodeStatus.SUCCESS, NodeStatus.FAILED, NodeStatus.CANCELLED}),
+    NodeStatus.RUNNING: frozenset({NodeStatus.SUCCESS, NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.PENDING}),
     NodeStatus.SUCCESS: frozenset(),
     NodeStatus.FAILED: frozenset(),
     NodeStatus.SKIPPED: frozenset(),
@@ -74,6 +74,7 @@ class EntryKind(StrEnum):
     RUN_CREATED = "run.created"
     RUN_STARTED = "run.started"
     RUN_REQUEUED = "run.requeued"
+    RUN_WAITING = "run.waiting"
     RUN_CANCEL_REQUESTED = "run.cancel_requested"
     RUN_COMPLETED = "run.completed"
     RUN_FAILED = "run.failed"
@@ -81,6 +82,7 @@ class EntryKind(StrEnum):
     NODE_STARTED = "node.started"
     NODE_COMPLETED = "node.completed"
     NODE_FAILED = "node.failed"
+    NODE_WAITING = "node.waiting"
     NODE_RETRYING = "node.retrying"
     NODE_SKIPPED = "node.skipped"
     NODE_CANCELLED = "node.cancelled"

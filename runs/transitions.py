@@ -7,7 +7,7 @@ number of rows that the UPDATE touched, which says who won.
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -41,6 +41,7 @@ class Lease:
     run_id: UUID
     owner: str
     epoch: int
+    announced: bool = field(default=True, compare=False)  # False: it was claimed for another look, which is not worth an entry
 
 
 @contextmanager
@@ -94,21 +95,55 @@ def _insert_node_runs(node_runs: Sequence[NodeRun]) -> None:
 def start_run(run_id: UUID, owner: str) -> Lease | None:
     """pending -> running: take the lease and raise the epoch. None when another worker, or a cancel, was first."""
     with transaction.atomic():
-        run = Run.objects.filter(id=run_id, status=RunStatus.PENDING).only("id", "epoch", "started_at", "hooks").first()
+        run = Run.objects.filter(id=run_id, status=RunStatus.PENDING).only("id", "epoch", "started_at", "hooks", "not_before").first()
         if run is None:
             return None
         now = timezone.now()
         won = _change_run(
-            run.id, RunStatus.PENDING, RunStatus.RUNNING, {"epoch": run.epoch}, owner=owner, epoch=run.epoch + 1, started_at=run.started_at or now
+            run.id,
+            RunStatus.PENDING,
+            RunStatus.RUNNING,
+            {"epoch": run.epoch},
+            owner=owner,
+            epoch=run.epoch + 1,
+            started_at=run.started_at or now,
+            not_before=None,
         )
         if not won:
             return None
+        if run.not_before is not None:
+            return Lease(run.id, owner, run.epoch + 1, announced=False)
         if run.epoch == 0:
             notifications.note(run, "on_start")
-        again = "" if run.epoch == 0 else f" again (claim {run.epoch + 1})"
-        started = log.entry(run.id, EntryKind.RUN_STARTED, f"Run started{again}", data={"status": RunStatus.RUNNING, "worker": owner})
-        log.append([started], run.epoch + 1)
-        return Lease(run.id, owner, run.epoch + 1)
+        lease = Lease(run.id, owner, run.epoch + 1)
+        log.append([started_entry(lease)], lease.epoch)
+        return lease
+
+
+def started_entry(lease: Lease) -> LogEntry:
+    """That the run executes. Of a claim that was not announced, written with the first that there is to tell."""
+    again = "" if lease.epoch == 1 else f" again (claim {lease.epoch})"
+    return log.entry(lease.run_id, EntryKind.RUN_STARTED, f"Run started{again}", data={"status": RunStatus.RUNNING, "worker": lease.owner})
+
+
+def park_run(lease: Lease, seconds: float, *, announced: bool) -> None:
+    """running -> pending, not to be claimed before so many seconds are over: all that is left to do is to wait. Errors: `LeaseLost`.
+
+    A run whose cancel was requested ends here instead. `announced`: its log says that it runs, so it is also to say that it waits.
+    """
+    with fenced(lease) as run:
+        guard = {"owner": lease.owner, "epoch": lease.epoch}
+        pools.give_back(run.id)
+        if run.cancel_requested:
+            cancel_open_nodes(run.id, "the run was cancelled", lease.epoch)
+            _end_run(run, RunStatus.RUNNING, RunStatus.CANCELLED, "", guard)
+            return
+        until = timezone.now() + dt.timedelta(seconds=seconds)
+        _change_run(run.id, RunStatus.RUNNING, RunStatus.PENDING, guard, owner="", not_before=until)
+        if announced:
+            message = "Run waits, and leaves its worker to others meanwhile"
+            log.append([log.entry(run.id, EntryKind.RUN_WAITING, message, data={"status": RunStatus.PENDING})], lease.epoch)
+        log.notify()
 
 
 def finish_run(lease: Lease, status: RunStatus, error: str = "") -> None:
@@ -130,7 +165,8 @@ def cancel_pending_run(run: Run) -> bool:
     with transaction.atomic():
         if not Run.objects.select_for_update(no_key=True).filter(id=run.id, status=RunStatus.PENDING).exists():
             return False
-        cancel_open_nodes(run.id, "the run was cancelled before it started")  # first: the run's end is the last that is told of it
+        started = "" if run.started_at else " before it started"
+        cancel_open_nodes(run.id, f"the run was cancelled{started}")  # first: the run's end is the last that is told of it
         return _end_run(run, RunStatus.PENDING, RunStatus.CANCELLED, "")
 
 
@@ -226,6 +262,19 @@ def start_node(node_run: NodeRun) -> LogEntry:
     return _node_entry(node_run, EntryKind.NODE_STARTED, message, {"status": NodeStatus.RUNNING})
 
 
+def look_again(node_run: NodeRun) -> None:
+    """pending -> running, of an attempt that parked: it goes on, and people were told when it started."""
+    _change_node(node_run, NodeStatus.RUNNING)
+
+
+def park_node(node_run: NodeRun, seconds: float, reason: str) -> LogEntry | None:
+    """running -> pending, to look again in so many seconds. The attempt keeps its number and its start. An entry when the reason is new."""
+    news = reason != node_run.waiting_for
+    until = timezone.now() + dt.timedelta(seconds=seconds)
+    _change_node(node_run, NodeStatus.PENDING, parked_until=until, waiting_for=reason)
+    return _node_entry(node_run, EntryKind.NODE_WAITING, f"Waiting for {reason}", {"status": NodeStatus.PENDING}) if news else None
+
+
 def complete_node(node_run: NodeRun, row_count: int, output: NodeOutput | None) -> LogEntry:
     """running -> success, with its output registered in the same transaction."""
     now = timezone.now()
@@ -313,7 +362,11 @@ def cancel_open_nodes(run_id: UUID, reason: str, epoch: int | None = None) -> No
 
 
 def _lose_executing_attempts(run_id: UUID, reason: str, epoch: int) -> None:
-    executing = list(NodeRun.objects.filter(run_id=run_id, status=NodeStatus.RUNNING))
+    everything = list(NodeRun.objects.filter(run_id=run_id, status=NodeStatus.RUNNING))
+    executing = [node_run for node_run in everything if node_run.parked_until is None]
+    for looking in everything:
+        if looking.parked_until is not None:  # a look leaves nothing behind: the next one goes on with the same wait
+            _change_node(looking, NodeStatus.PENDING)
     log.append([fail_node(node_run, f"this attempt was lost, {reason}", lost=True) for node_run in executing], epoch)
     NodeRun.objects.bulk_create([next_attempt(node_run) for node_run in executing])
 

@@ -17,7 +17,10 @@ _SQLITE_POLL_SECONDS = 0.01  # one `PRAGMA data_version` costs some microseconds
 # Most commits are those of the worker's own runs: their nodes and log lines. Asking SQLite what a commit was about costs some
 # microseconds too; going round the worker's loop for each of them costs more than executing small runs does.
 _CANCELS = "EXISTS (SELECT 1 FROM runs_run WHERE status = 'running' AND cancel_requested_at IS NOT NULL)"
-_WAITING_RUNS = "EXISTS (SELECT 1 FROM runs_run WHERE status = 'pending')"
+# Parked runs are left to the poll: while one waits, every commit would be news. (Times are texts that sort.)
+_WAITING_RUNS = (
+    "EXISTS (SELECT 1 FROM runs_run WHERE status = 'pending' AND (not_before IS NULL OR not_before <= strftime('%Y-%m-%d %H:%M:%f', 'now')))"
+)
 
 
 class _Source(Protocol):

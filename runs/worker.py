@@ -181,7 +181,8 @@ class WorkerProcess:
             close_old_connections()
             outcome = Execution(lease, resources, control).run()
             certain = self._finish(lease, control, outcome)
-            log.info("run ended", status=outcome.status, reason=outcome.reason)
+            if outcome.parked_seconds is None:
+                log.info("run ended", status=outcome.status, reason=outcome.reason)
         except LeaseLost as error:
             log.warning("lease lost", reason=error.message)
         except Exception as error:
@@ -207,7 +208,9 @@ class WorkerProcess:
         pause = 0.5
         while True:
             try:
-                if outcome.status == RunStatus.PENDING:
+                if outcome.parked_seconds is not None:
+                    queue.park(lease, outcome.parked_seconds, announced=outcome.announced)
+                elif outcome.status == RunStatus.PENDING:
                     queue.release(lease, outcome.reason)
                 else:
                     queue.finish(lease, outcome.status, outcome.reason)

@@ -73,7 +73,7 @@ def receiver(*reactions: Reaction, tls: ssl.SSLContext | None = None) -> Iterato
             except OSError:
                 self.close_connection = True
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = react  # noqa: N815 - the names that http.server calls
+        do_GET = do_POST = do_HEAD = do_PUT = do_PATCH = do_DELETE = react  # noqa: N815 - the names that http.server calls
 
         def log_message(self, *_: object) -> None:
             pass

@@ -120,6 +120,19 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherPipeline:
+    """What a node may know of the runs of another pipeline: statuses, "" where there is no such run.
+
+    `latest`: of its newest run. `of_date`, `of_interval`: of the newest one for the same logical date, or the same interval, as this run.
+    """
+
+    name: str
+    latest: str = ""
+    of_date: str = ""
+    of_interval: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """What a node may know of the run that it is part of."""
 
@@ -133,6 +146,7 @@ class RunFacts:
     interval_end: dt.datetime | None = None
     first_run_id: str = ""  # of a run that resumes another: the first of that chain; what is written once is written once for all of them
     vault: Vault = field(default_factory=Vault, compare=False)  # the variables and connections that this node's config names
+    pipelines: Mapping[str, OtherPipeline] = field(default_factory=dict, compare=False)  # those that this node's config names, if they exist
 
     @property
     def origin_id(self) -> str:
@@ -177,6 +191,7 @@ class NodeContext:
     stop: Stop
     run: RunFacts
     scratch: Callable[[], Path]  # makes a folder of this node's own, which is removed afterwards
+    waited_seconds: float = 0.0  # since this attempt first returned `Parked`, or a little more; 0 the first time
     memory_file: Callable[[], Path] | None = None  # in a dry run: makes an empty file that is on no disk and goes with the node
 
 
@@ -299,6 +314,8 @@ class NodeType(ABC):
     raw_keys: ClassVar[frozenset[str]] = frozenset()
     # Config keys (first level) that name a connection, which `context.run.vault` then has.
     connection_keys: ClassVar[frozenset[str]] = frozenset({"conn_id"})
+    # Config keys (first level) that name another pipeline, by id or slug, which `context.run.pipelines` then has if it exists.
+    pipeline_keys: ClassVar[frozenset[str]] = frozenset()
     # Whether its first input has a role of its own. Where a branch that was not taken leaves inputs out, a node runs with the others if
     # those are enough for its ports; one whose first input leads is skipped without that.
     first_input_leads: ClassVar[bool] = False

@@ -25,6 +25,12 @@ _MAGIC = re.compile(r"[*?\[]")
 _HINT = "File nodes reach only the folders in BROKOLI_DATA_DIRS."
 
 
+class MissingFile(NodeError):
+    """There is no such file, yet."""
+
+    code = "missing_file"
+
+
 def exact_pattern(path: Path) -> str:
     """A pattern that matches this path alone, for readers (DuckDB's) that take every path for a pattern."""
     return re.sub(r"([*?\[])", r"[\1]", str(path))
@@ -55,7 +61,7 @@ class DataFolders:
         matches = sorted(self._matches(asked, path))
         files = [_regular(real, path) for match in matches if not (real := self._allowed(match, path)).is_dir()]
         if not files:
-            raise NodeError(f"No file matches '{path}'.")
+            raise MissingFile(f"No file matches '{path}'.")
         return files
 
     def resolve_write(self, path: str) -> Path:
@@ -186,7 +192,7 @@ def _regular(real: Path, path: str) -> Path:
     try:
         mode = real.stat().st_mode
     except FileNotFoundError as error:
-        raise NodeError(f"There is no file '{path}'.") from error
+        raise MissingFile(f"There is no file '{path}'.") from error
     except OSError as error:
         raise NodeError(f"'{path}' cannot be read ({(error.strerror or 'unknown error').lower()}).") from error
     if stat.S_ISDIR(mode):

@@ -35,6 +35,7 @@ _OWN: dict[str, str] = {
     "sql": "pipelines.nodes.sql:Sql",
     "sql_generate": "pipelines.nodes.sql_generate:SqlGenerate",
     "transform": "pipelines.nodes.transform:Transform",
+    "wait": "pipelines.nodes.wait:Wait",
     "union": "pipelines.nodes.union:Union",
 }
 

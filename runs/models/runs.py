@@ -55,7 +55,7 @@ class Run(models.Model):
     trigger = models.CharField(max_length=10, choices=_choices(Trigger), default=Trigger.API)
     params = models.JSONField(default=dict)
     priority = models.SmallIntegerField(default=0)
-    # A run that waits for something outside is not claimed before; null: at once.
+    # A run that waits for something outside, and keeps no worker meanwhile, is not claimed before; null: at once.
     not_before = models.DateTimeField(null=True, blank=True)
     logical_date = models.DateField(null=True, blank=True)
     # The stretch of time that the run is for: from one tick of the schedule to the next. It ends with the tick that makes the run.
@@ -95,8 +95,8 @@ class Run(models.Model):
             models.Index(fields=["status", "-id"], name="run_status_newest"),
             models.Index(fields=["pipeline", "trigger", "-id"], name="run_pipeline_trigger"),
             models.Index(fields=["trigger", "-id"], name="run_trigger_newest"),
-            # With what decides whether a run is behind a limit, so that a long queue of those is stepped over without reading a row.
-            models.Index(fields=["status", "-priority", "id", "pipeline", "backfill"], name="run_queue"),
+            # With what decides whether a run is behind a limit or waits for its time: a long queue of those is stepped over in the index.
+            models.Index(fields=["status", "-priority", "id", "pipeline", "backfill", "not_before"], name="run_queue"),
             models.Index(fields=["owner", "status"], name="run_owner"),
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="run_finished"),
             models.Index(fields=["pipeline", "logical_date"], condition=Q(logical_date__isnull=False), name="run_logical_date"),
@@ -149,6 +149,9 @@ class NodeRun(models.Model):
     ready_at = models.DateTimeField(null=True, blank=True, help_text="When its inputs were there, or its retry was due.")
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+    # Of an attempt that looked for what it waits for and did not find it: when it looks again, and what that is.
+    parked_until = models.DateTimeField(null=True, blank=True)
+    waiting_for = models.TextField(blank=True, default="")
 
     objects: ClassVar[NodeRunQuerySet] = NodeRunQuerySet.as_manager()  # type: ignore[assignment]
 

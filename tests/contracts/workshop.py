@@ -1,9 +1,10 @@
 """A place where a node can be run as a worker runs it: through the data engine, with artifacts and data folders of its own."""
 
+import dataclasses
 import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from brokoli_site.common.errors import NodeError
 from pipelines.config_problems import config_problems
 from pipelines.nodes import registry
-from pipelines.nodes.base import Column, NodeConfig, NodeContext, NodeType, Ports, Query, RunFacts, Schema, Stop
+from pipelines.nodes.base import Column, NodeConfig, NodeContext, NodeType, Parked, Ports, Query, RunFacts, Schema, Stop
 from pipelines.nodes.files import DataFolders
 from pipelines.problems import Problem
 from pipelines.spec import EdgeSpec, NodeSpec, PipelineSpec
@@ -125,8 +126,14 @@ class Workshop:
         self.maker.execute("SET TimeZone = 'UTC'")
         self._inputs: dict[str, InputArtifact] = {}
         self._attempts = 0
+        self._kept = ExitStack()
+
+    def keep(self, resource: AbstractContextManager[object]) -> None:
+        """Until the workshop closes."""
+        self._kept.enter_context(resource)
 
     def close(self) -> None:
+        self._kept.close()
         self.engine.close()
         self.maker.close()
 
@@ -164,6 +171,7 @@ class Workshop:
         task, log = self.task(type_name, given, params, node_id), Log()
         with self.engine.open_run(self.run_id) as session:
             result = session.execute(task, log, stop or Stop())
+        assert isinstance(result, NodeResult), f"the node waits for {result.reason}"
         if result.output is not None:
             schema, key = schema_of(result.output.schema), result.output.artifact
         elif task.inputs:
@@ -172,6 +180,15 @@ class Workshop:
         else:
             return Outcome(result, (), "", log, self)
         return Outcome(result, schema, f"read_parquet('{self.store.path(key)}')", log, self)
+
+    def look(self, type_name: str, given: Given, waited_seconds: float = 0.0, **facts: Any) -> tuple[Parked, Log]:
+        """What a node that waits answers while what it waits for is not there. `facts`: of its run."""
+        task, log = self.task(type_name, given), Log()
+        task = dataclasses.replace(task, waited_seconds=waited_seconds, run=dataclasses.replace(task.run, **facts))
+        with self.engine.open_run(self.run_id) as session:
+            result = session.execute(task, log, Stop())
+        assert isinstance(result, Parked), log.text
+        return result, log
 
     def dry_run(self, type_name: str, given: Given, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What a dry run answers for the node. Its inputs are the first rows of the data sets."""

@@ -73,7 +73,9 @@ class Plant:
         )
         node = NodeSpec("node", "trusted" if options.get("trusted") else "scripted", "The node", {"work": work})
         task = NodeTask(RunFacts("run", "pipeline", "The pipeline", {}), node, sources, options.get("key", "run/1.1.parquet"))
-        return session.execute(task, Log(), stop or Stop())
+        result = session.execute(task, Log(), stop or Stop())
+        assert isinstance(result, NodeResult)
+        return result
 
     def rows(self, result: NodeResult) -> list[list[Any]]:
         assert result.output is not None

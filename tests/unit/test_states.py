@@ -21,6 +21,7 @@ NODE_MAY = {
     ("running", "success"),
     ("running", "failed"),
     ("running", "cancelled"),
+    ("running", "pending"),
 }
 
 
