@@ -73,7 +73,7 @@ lint: $(DEVELOPMENT) ## Check style and types.
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 
-bench: $(RUNTIME) ## Measure, as ratios to baselines of the same run; keeps bench/latest.md.
+bench: $(DEVELOPMENT) ## Measure, as ratios to baselines of the same run; keeps bench/latest.md.
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 format: $(DEVELOPMENT) ## Put the code into its style.

@@ -22,12 +22,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench import job, small
+from bench import code, job, small
 from examples.local_server import Api, LocalServer, ServerError, free_port, manage
 
 LATEST = Path(__file__).parent / "latest.md"
 _ENDED = frozenset({"success", "failed", "cancelled"})
 _FOLDER = "bench"
+_BARE_ROUNDS = 9
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,38 @@ def validation(api: Api, rounds: int) -> Figure:
     )
 
 
+def code_nodes(api: Api, folder: Path, options: Options) -> list[Figure]:
+    """Node by node beside the bare script, in turn."""
+    code.make_inputs(folder, options.rows)
+    return [
+        code_node(api, folder, "rows", code.TEN, "code node, 10 rows", options.small_runs // 3, 60),
+        code_node(api, folder, "frame", code.TEN, "code node, 10 rows as a DataFrame", options.small_runs // 3, 60),
+        code_node(api, folder, "frame", code.MANY, f"code node, {options.rows:,} rows in and out as a DataFrame", options.rounds, 2000),
+        code_node(api, folder, "rows", code.MANY, f"code node, {options.rows:,} rows in and out as a list of dicts", min(3, options.rounds), None),
+    ]
+
+
+def code_node(api: Api, folder: Path, way: str, source: str, what: str, rounds: int, most: int | None) -> Figure:
+    """What the node takes beyond its script: `most` milliseconds."""
+    pipeline = api.post("/api/pipelines", code.pipeline(_FOLDER, source, way))
+    run_to_success(api, pipeline, 0.01)  # the first starts the fork server
+    ours, bare = [], []
+    for index in range(rounds):
+        nodes = run_to_success(api, pipeline, 0.01)["node_runs"]
+        ours.append(next(node["duration_ms"] for node in nodes if node["node_id"] == "script"))
+        if index < _BARE_ROUNDS:
+            bare.append(json.loads(script("bench.code", way, str(folder), source)))
+    beyond = statistics.median(ours) - statistics.median(bare)
+    return Figure(
+        what,
+        f"{spread(ours)}, {beyond:,.0f} ms beyond the script",
+        f"the script alone, Python and pandas loaded: {spread(bare)}",
+        f"{statistics.median(ours) / statistics.median(bare):.2f}",
+        "" if most is None else f"≤ {most:,} ms beyond",
+        None if most is None else beyond <= most,
+    )
+
+
 def machine() -> str:
     memory = psutil.virtual_memory().total / 1024**3
     return (
@@ -272,6 +305,8 @@ def main() -> int:
                 figures.append(small_runs(api, folder, options))
             with console.status("A burst…"):
                 figures.append(burst(api, folder, options))
+            with console.status("Scripts…"):
+                figures += code_nodes(api, folder, options)
             with console.status("Validation…"):
                 figures.append(validation(api, options.rounds))
             api.close()

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 
-from pipelines.processes import supervisor, system
+from pipelines.processes import reach, supervisor, system
 
 # What scripts are likely to want. `numpy` comes with `pandas`; neither is required.
 _IMPORTED_AHEAD = ("pyarrow", "pyarrow.compute", "pyarrow.parquet", "pyarrow.ipc", "json", "datetime", "decimal", "traceback", "pandas")
@@ -32,6 +32,7 @@ def main(descriptor: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # its end is the end of its worker, not a signal to a group
     system.adopt_orphans()  # of supervisors that were killed
+    reach.programs()
     gc.collect()
     gc.freeze()  # a collection in a child would otherwise write to, and so copy, every page
     _Server(socket.socket(fileno=descriptor)).serve()
@@ -90,16 +91,19 @@ class _Server:
             os._exit(status)
 
     def _reap(self) -> None:
-        """Collect what ended. What a killed supervisor left behind became our child and is killed."""
+        """Collect what ended. What a killed supervisor left behind became our child and is killed; one that ends by itself leaves nothing."""
+        orphaned = False
         while True:
             try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 break
+            orphaned = orphaned or status != 0 or pid not in self._supervisors
             self._supervisors.discard(pid)
-        system.send(self._orphans(), signal.SIGKILL)
+        if orphaned:
+            system.send(self._orphans(), signal.SIGKILL)
 
     def _orphans(self) -> list[int]:
         """Our children that are no supervisors."""

@@ -1,6 +1,7 @@
 """Which files a job reaches: its own folder, what it was given, and the programs and libraries that any program needs."""
 
 import contextlib
+import functools
 import os
 import site
 import sys
@@ -27,11 +28,18 @@ def confine(reach: Mapping[str, Sequence[str]], folder: str) -> None:
     """
     private = [os.path.realpath(path) for path in reach["private"]]
     own = [path for path in private if path not in _PROGRAMS]  # file nodes have no business in `/proc`; programs have
-    system = [path for known in (_PROGRAMS, _interpreter(), (f"/etc/{name}" for name in _LOOKED_UP)) for path in known]
+    system = (*programs(), *(f"/etc/{name}" for name in _LOOKED_UP))
     readable = [part for path in system for part in _without(path, own)]
     writable = [part for path in reach["write"] for part in _without(path, private)]
     # The job's folder and its inputs lie in what is private.
     landlock.confine([*readable, *reach["read"]], [*writable, *_DEVICES, folder])
+
+
+@functools.cache
+def programs() -> tuple[str, ...]:
+    """The folders of programs and libraries, none in another. The fork server finds them once for all its jobs."""
+    found = sorted({os.path.realpath(path) for path in (*_PROGRAMS, *_interpreter())})
+    return tuple(path for path in found if not any(path.startswith(other.rstrip("/") + "/") for other in found))
 
 
 def _interpreter() -> set[str]:
