@@ -20,6 +20,8 @@ import structlog
 from duckdb import DuckDBPyConnection
 
 from brokoli_site.common.errors import NodeCancelled, NodeError
+from pipelines import column_lineage
+from pipelines.column_lineage import Facts
 from pipelines.expressions import quote
 from pipelines.nodes import registry
 from pipelines.nodes.base import (
@@ -90,6 +92,7 @@ class NodeResult:
     reuses: str | None = None
     checks: tuple[Mapping[str, Any], ...] = ()
     branch: bool | None = None  # what a condition decided
+    lineage: Facts | None = None  # which columns of the inputs the output's come from
 
 
 class DataEngine:
@@ -211,18 +214,22 @@ class RunSession:
                 context.stop.check()
                 # What runs in a sandbox can look at nothing while it writes but its own folder.
                 draft = self._engine.store.draft(task.artifact, sandbox.folder if sandbox else None)
-                facts = output.write(draft, context.connection, result, task.artifact, context.stop, narrow=sandbox is not None)
+                facts = output.write(
+                    draft, context.connection, result, task.artifact, context.stop, narrow=sandbox is not None, inputs=context.inputs
+                )
                 if result.after is not None:
                     result.after(facts.row_count)
-                return NodeResult(facts.row_count, output=facts)
+                return NodeResult(facts.row_count, output=facts, lineage=facts.lineage)
             case PassThrough(index=index, checks=checks, branch=branch):
                 source = task.inputs[index]
-                return NodeResult(source.row_count, reuses=source.node_id, checks=checks, branch=branch)
+                return NodeResult(source.row_count, reuses=source.node_id, checks=checks, branch=branch, lineage=_unchanged(source))
             case Parked(seconds=seconds, reason=reason):
                 context.stop.check()
                 return Parked(seconds, task.run.vault.redact(reason))
             case Written(row_count=row_count):
-                return NodeResult(row_count, reuses=task.inputs[0].node_id if task.inputs else None)
+                if not task.inputs:
+                    return NodeResult(row_count)
+                return NodeResult(row_count, reuses=task.inputs[0].node_id, lineage=_unchanged(task.inputs[0]))
         raise NodeError(f"The node type '{task.node.type}' returned {type(result).__name__}, which is no result.")
 
     def _leave(self) -> None:
@@ -266,6 +273,10 @@ def _views(connection: DuckDBPyConnection, sources: Sequence[InputArtifact], fil
         connection.execute(f"CREATE TEMP VIEW {quote(view)} AS SELECT * FROM {relation(path)}")  # noqa: S608 - our own path
         inputs.append(Input(source.node_id, source.name, view, source.schema, source.row_count, path))
     return tuple(inputs)
+
+
+def _unchanged(source: InputArtifact) -> Facts:
+    return column_lineage.identity(source.node_id, source.schema)
 
 
 def schema_of(columns: Sequence[dict[str, Any]]) -> Schema:

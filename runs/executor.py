@@ -531,7 +531,7 @@ class Execution:
             copied.profile = {key: value for key, value in copied.profile.items() if key != "checks"}
             if result.checks:
                 copied.profile["checks"] = list(result.checks)
-            copied.branch = result.branch
+            copied.branch, copied.lineage = result.branch, result.lineage
             return copied
         facts = result.output
         assert facts is not None
@@ -544,6 +544,7 @@ class Execution:
             schema=facts.schema,
             preview=facts.preview,
             profile=facts.profile,
+            lineage=facts.lineage,
             created_at=timezone.now(),
         )
 

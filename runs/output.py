@@ -1,5 +1,6 @@
 """Writes what a node returned to an artifact, and says what was written."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,9 @@ import duckdb
 from duckdb import DuckDBPyConnection
 
 from brokoli_site.common.errors import NodeError
+from pipelines.column_lineage import Facts, TracedInput, facts_of
 from pipelines.expressions import literal, quote
-from pipelines.nodes.base import NOT_FOR_NODES, Query, Stop
+from pipelines.nodes.base import NOT_FOR_NODES, Input, Query, Stop
 from runs import preview, profile
 from runs.artifacts import relation
 
@@ -31,15 +33,27 @@ class OutputFacts:
     schema: list[dict[str, str]]
     preview: dict[str, Any]
     profile: dict[str, Any]
+    lineage: Facts | None = None
 
 
-def write(target: AbstractContextManager[Path], connection: DuckDBPyConnection, query: Query, key: str, stop: Stop, *, narrow: bool) -> OutputFacts:
+def write(
+    target: AbstractContextManager[Path],
+    connection: DuckDBPyConnection,
+    query: Query,
+    key: str,
+    stop: Stop,
+    *,
+    narrow: bool,
+    inputs: Sequence[Input] = (),
+) -> OutputFacts:
     """Run `query`, keep its rows as the artifact `key` (whose draft `target` is), and measure them. `narrow`: look for 128-bit integers first.
+
+    `inputs` are those that the query reads by their views, for its lineage.
 
     Errors: `duckdb.Error`, `OSError`, the stop's reason.
     """
     with target as draft:
-        reported = _copy_or_recover(connection, query, str(draft), narrow=narrow)
+        reported, query = _copy_or_recover(connection, query, str(draft), narrow=narrow)
         stop.check()
         row_count, byte_count, statistics = int(reported["count"]), int(reported["file_size_bytes"]), reported["column_statistics"]
         source = relation(draft)
@@ -50,13 +64,19 @@ def write(target: AbstractContextManager[Path], connection: DuckDBPyConnection, 
         measured = profile.measure(connection, source, row_count, known, sample, shown)
         stop.check()
     schema = [{"name": name, "type": str(kind)} for name, kind in types]
-    return OutputFacts(key, row_count, byte_count, schema, shown, measured)
+    return OutputFacts(key, row_count, byte_count, schema, shown, measured, _lineage(query, inputs, [name for name, _ in types]))
 
 
-def _copy_or_recover(connection: DuckDBPyConnection, query: Query, path: str, *, narrow: bool) -> dict[str, Any]:
+def _lineage(query: Query, inputs: Sequence[Input], columns: Sequence[str]) -> Facts | None:
+    """Nothing is told of what has no inputs here: a source's columns come from outside."""
+    return facts_of(query.sql, [TracedInput(one.view, one.node_id, one.schema) for one in inputs], columns) if inputs else None
+
+
+def _copy_or_recover(connection: DuckDBPyConnection, query: Query, path: str, *, narrow: bool) -> tuple[dict[str, Any], Query]:
+    """What DuckDB reports, and the query that it ran in the end."""
     while True:
         try:
-            return _copy(connection, query, path, narrow=narrow)
+            return _copy(connection, query, path, narrow=narrow), query
         except NOT_FOR_NODES:
             raise
         except duckdb.Error as error:

@@ -55,8 +55,8 @@ def first_of(run: Run) -> str:
 
 
 def outputs_of(run_id: UUID) -> dict[str, NodeOutput]:
-    """The registered outputs of a run by node, without their previews and profiles."""
-    return {output.node_id: output for output in NodeOutput.objects.filter(run_id=run_id).defer("preview", "profile")}
+    """The registered outputs of a run by node, without their previews, profiles and lineage."""
+    return {output.node_id: output for output in NodeOutput.objects.filter(run_id=run_id).defer("preview", "profile", "lineage")}
 
 
 def copy_output(output: NodeOutput, run_id: UUID, node_id: str) -> NodeOutput:

@@ -180,6 +180,10 @@ _PROFILE = {
         "row_count": {"from": 1000, "to": 1500, "change": 500, "change_pct": 50.0},
         "has_changes": True,
     },
+    "lineage": {
+        "columns": [{"column": "id", "transformation": "identity", "from": [{"node_id": "source1", "column": "id"}]}],
+        "indirect": [{"node_id": "source1", "column": "status", "by": ["filter"]}],
+    },
 }
 
 
@@ -379,7 +383,8 @@ OUTPUT: dict[str, Any] = {
 PROFILE: dict[str, Any] = {
     "operation_id": "get_node_profile",
     "summary": "Node profile",
-    "description": "What was measured of the output when it was written, and how it differs from the last successful run before this one.",
+    "description": "What was measured of the output when it was written, how it differs from the last successful run before this one, "
+    "and which columns of its inputs its columns come from.",
     "tags": ["node outputs"],
     "responses": {(200, _JSON): _answer(ProfileAnswerSerializer, "The profile.", _PROFILE)} | problems(404),
 }

@@ -67,8 +67,9 @@ class NodeProfileView(ApiView):
 
     @extend_schema(**documentation.PROFILE)
     def get(self, request: Request, run_id: str, node_id: str) -> Response:
-        output = find_output(run_id, node_id, "run_id", "node_id", "schema", "profile")
-        return Response({"profile": output.profile, "schema": output.schema, "drift": drift(output.profile, _profile_before(output))})
+        output = find_output(run_id, node_id, "run_id", "node_id", "schema", "profile", "lineage")
+        found = drift(output.profile, _profile_before(output))
+        return Response({"profile": output.profile, "schema": output.schema, "drift": found, "lineage": output.lineage})
 
 
 def _profile_before(output: NodeOutput) -> dict[str, Any] | None:

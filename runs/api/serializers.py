@@ -333,7 +333,39 @@ class DriftSerializer(serializers.Serializer[Any]):
     has_changes = serializers.BooleanField()
 
 
+class LineageSourceSerializer(serializers.Serializer[Any]):
+    """A column of an input: the node whose output it is, and its name there."""
+
+    node_id = serializers.CharField()
+    column = serializers.CharField()
+
+
+class LineageInfluenceSerializer(LineageSourceSerializer):
+    """A column of an input that decides about rows or values, and in which ways."""
+
+    by = serializers.ListField(
+        child=serializers.ChoiceField(choices=["condition", "distinct", "filter", "group_by", "join", "limit", "sort", "unnest", "window"])
+    )
+
+
+class ColumnLineageSerializer(serializers.Serializer[Any]):
+    column = serializers.CharField()
+    transformation = serializers.ChoiceField(choices=["identity", "expression", "aggregate"])
+    indirect = LineageInfluenceSerializer(many=True, required=False, help_text="What decides about this column alone.")
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return super().get_fields() | {"from": LineageSourceSerializer(many=True, help_text="The columns that its values are computed of.")}
+
+
+class LineageSerializer(serializers.Serializer[Any]):
+    """Which columns of the inputs the output's columns come from."""
+
+    columns = ColumnLineageSerializer(many=True)
+    indirect = LineageInfluenceSerializer(many=True, help_text="What decides which rows there are, and in which order.")
+
+
 class ProfileAnswerSerializer(serializers.Serializer[Any]):
     profile = ProfileSerializer()
     schema = SchemaColumnSerializer(many=True)
     drift = DriftSerializer(allow_null=True, help_text="Null when there is no earlier successful run to compare with.")
+    lineage = LineageSerializer(allow_null=True, help_text="Null where it is not known: sources, scripts, and queries that cannot be traced.")

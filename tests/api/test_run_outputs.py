@@ -124,6 +124,7 @@ def test_a_profile_has_the_shape_of_the_contract(api: Client, run: Run) -> None:
     answer = api.get(path(run, "profile")).json()
     assert answer["schema"] == [{"name": "id", "type": "BIGINT"}, {"name": "name", "type": "VARCHAR"}]
     assert answer["drift"] is None
+    assert answer["lineage"] is None  # it has no inputs
     assert (answer["profile"]["row_count"], answer["profile"]["column_count"]) == (10, 2)
     assert isinstance(answer["profile"]["profiling_ms"], int)
     number, name = answer["profile"]["columns"]

@@ -80,8 +80,9 @@ def test_the_order_of_a_query_is_kept(plant: Plant, session: RunSession) -> None
 
 def test_what_passes_through_or_is_written_names_the_input(plant: Plant, session: RunSession) -> None:
     first = plant.run(session, "SELECT 1 AS a")
-    assert plant.run(session, lambda context: PassThrough(), first) == NodeResult(1, reuses="n1")
-    assert plant.run(session, lambda context: Written(7), first) == NodeResult(7, reuses="n1")
+    unchanged = {"columns": [{"column": "a", "from": [{"node_id": "n1", "column": "a"}], "transformation": "identity"}], "indirect": []}
+    assert plant.run(session, lambda context: PassThrough(), first) == NodeResult(1, reuses="n1", lineage=unchanged)
+    assert plant.run(session, lambda context: Written(7), first) == NodeResult(7, reuses="n1", lineage=unchanged)
     assert plant.run(session, lambda context: Written(7)) == NodeResult(7)
     assert plant.files() == ["run/1.1.parquet"]
 
