@@ -60,8 +60,13 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
         raise DryRunEffect(f"A dry run does not execute this node: it would change files ({event}).")
     elif event in _PROGRAMS:
         raise DryRunEffect("A dry run does not execute this node: it would start a program.")
-    elif event in _DATABASES:
+    elif event in _DATABASES and not _opens_read_only(arguments[0]):
         raise DryRunEffect("A dry run does not execute this node: it would open a database file, which may write it.")
+
+
+def _opens_read_only(database: object) -> bool:
+    """A file that SQLite is asked to open for reading alone: https://www.sqlite.org/uri.html"""
+    return isinstance(database, str) and database.startswith("file:") and database.endswith("?mode=ro")
 
 
 def _data_bytes() -> int:

@@ -32,6 +32,7 @@ _OWN: dict[str, str] = {
     "source_file": "pipelines.nodes.source_file:SourceFileNode",
     "join": "pipelines.nodes.join:Join",
     "quality_check": "pipelines.nodes.quality_check:QualityCheck",
+    "source_db": "pipelines.nodes.source_db:SourceDb",
     "sql": "pipelines.nodes.sql:Sql",
     "sql_generate": "pipelines.nodes.sql_generate:SqlGenerate",
     "transform": "pipelines.nodes.transform:Transform",

@@ -1,7 +1,9 @@
 """The guard, in processes of their own: it cannot be taken back."""
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,8 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
         "os.system('touch new.txt')",
         "os.fork()",
         "os.posix_spawn('/usr/bin/touch', ['touch', 'new.txt'], {})",
+        "import sqlite3; sqlite3.connect('new.db')",
+        "import sqlite3; sqlite3.connect('file:new.db?mode=rwc', uri=True)",
     ],
 )
 def test_python_changes_nothing(code: str, tmp_path: Path) -> None:
@@ -60,6 +64,15 @@ def test_what_is_read_stays_readable(tmp_path: Path) -> None:
     (tmp_path / "there.csv").write_text("a\n1\n")
     ended = run("print(open('there.csv').read().split(), duckdb.execute(\"FROM 'there.csv'\").fetchall())", tmp_path)
     assert ended.stdout == "['a', '1'] [(1,)]\n", ended.stderr
+
+
+def test_a_database_file_may_be_opened_to_be_read(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "there.db")) as connection:
+        connection.executescript("CREATE TABLE t (a); INSERT INTO t VALUES (1)")
+    before = (tmp_path / "there.db").read_bytes()
+    ended = run("import sqlite3; c = sqlite3.connect('file:there.db?mode=ro', uri=True); print(c.execute('SELECT a FROM t').fetchall())", tmp_path)
+    assert ended.stdout == "[(1,)]\n", ended.stderr
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("there.db", before)]
 
 
 def test_files_in_memory_are_filled_only_while_they_may_be(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""`source_db`: the rows of a query of a database."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from brokoli_site.common.errors import NodeError
+from pipelines.databases.checking import check_place, check_query
+from pipelines.databases.generic import dialect_of
+from pipelines.databases.opening import Opening
+from pipelines.databases.places import Place, place_of
+from pipelines.databases.queries import Statement, parse
+from pipelines.databases.streaming import Stream, query_of
+from pipelines.expressions import ExpressionError
+from pipelines.nodes.base import Analysis, NodeConfig, NodeContext, NodeType, Ports, Query, Schema
+from pipelines.references import References
+from pipelines.spec import NodeSpec
+
+_DRY_ROWS = 10
+
+
+class SourceDbConfig(NodeConfig):
+    """Which database, and what to ask it."""
+
+    conn_id: str = Field("", description="The connection to read from, of type postgres, mysql, sqlite or generic.")
+    uri: str = Field("", description="Instead of a connection: `postgres://…`, `mysql://…`, `sqlite:///file`, or any URL of SQLAlchemy.")
+    query: str = Field(
+        min_length=1,
+        description="One SELECT in the database's own SQL. `${…}` is bound as a value, in single quotes or without; it cannot name a table.",
+    )
+    # What the SDK calls `schema`; the name is taken in pydantic's models.
+    expected: Any = Field(
+        None, alias="schema", description="The columns that the author expects. Kept with the pipeline; the query decides what comes."
+    )
+
+
+class SourceDb(NodeType):
+    name = "source_db"
+    label = "Database"
+    category = "source"
+    help = "Reads the rows of a query from PostgreSQL, MySQL, MariaDB, SQLite, or what SQLAlchemy has a driver for."
+    ports = Ports(0, 0)
+    Config = SourceDbConfig
+    trusted = True
+    sql_keys = frozenset({"query"})
+
+    def analyse(self, node: NodeSpec, config: SourceDbConfig, inputs: Sequence[Schema | None]) -> Analysis:
+        return Analysis((*check_place(config.conn_id, config.uri, "conn_id", "uri"), *check_query(config.query, config.uri, "query")))
+
+    def run(self, context: NodeContext) -> Query:
+        """Errors: `NodeError` in the database's words, `TransientNodeError` where it cannot be reached or goes away, the stop's reason."""
+        place = _place(context)
+        context.log.info(f"Reading from {place.label} ({place.system})")
+        return query_of(Stream(place, _opening(context), _statement(context, place), context.log), context)
+
+    def dry_run(self, context: NodeContext) -> Query:
+        """The first rows."""
+        place = _place(context)
+        statement = _statement(context, place)
+        if place.kind in ("postgres", "sqlite") and not _is_special(statement):
+            statement = statement.replaced("SELECT * FROM (", f"\n) AS first_rows LIMIT {_DRY_ROWS}")
+        context.connection.register("first_rows", Stream(place, _opening(context), statement, context.log).first(_DRY_ROWS))
+        return Query("SELECT * FROM first_rows")
+
+
+def _place(context: NodeContext) -> Place:
+    config: SourceDbConfig = context.config
+    if not config.conn_id and not config.uri:
+        raise NodeError("Field 'conn_id': name a connection, or give a 'uri'.")
+    return place_of(config.conn_id, config.uri, context.run.vault)
+
+
+def _opening(context: NodeContext) -> Opening:
+    return Opening(context.stop, context.files)
+
+
+def _statement(context: NodeContext, place: Place) -> Statement:
+    """Errors: `NodeError` with line and column."""
+    dialect = dialect_of(place) if place.kind == "generic" else place.kind
+    try:
+        return parse(context.config.query, dialect, References.of(context.run))
+    except ExpressionError as error:
+        raise NodeError(f"Field 'query', line {error.line}, column {error.column}: {error.sentence}") from error
+
+
+def _is_special(statement: Statement) -> bool:
+    """Not a SELECT that could stand within another."""
+    first = statement.parts[0]
+    return isinstance(first, str) and first.lstrip().upper().startswith(("SHOW", "DESC", "EXPLAIN", "TABLE"))
