@@ -196,7 +196,7 @@ class Workshop:
         node = NodeSpec(id="node", type=type_name, name="The node", config=dict(given.config))
         spec = PipelineSpec("The pipeline", (*sources, node), tuple(EdgeSpec(source.id, node.id) for source in sources))
         facts = RunFacts(self.run_id, "pipeline", "The pipeline", params or {}, vault=given.vault)
-        events = list(DryRun(spec, facts, self.engine.folders, 512 * MIB, 2, _prepare_for_dry_run).walk())
+        events = list(DryRun(spec, facts, self.engine.folders, 512 * MIB, 2, _prepare_for_dry_run, {node.id: given.vault}).walk())
         return next(event for event in events if event.get("node_id") == node.id)
 
     @contextmanager

@@ -157,7 +157,7 @@ FAILING = [
     Failing(asked("SELECT load_extension('x')"), vault=VAULT, before=PEOPLE, words=["SQLite refused the query"]),
     Failing(asked("WITH x AS (SELECT 1) DELETE FROM people"), vault=VAULT, before=PEOPLE, words=["SQLite refused the query"]),
     Failing(asked("SELECT * FROM pragma_database_list"), vault=VAULT, before=PEOPLE, words=["SQLite refused the query"]),
-    Failing({"uri": "postgres://u:hidden-password@127.0.0.1:1/x", "query": "SELECT 1"}, words=["may not be reached", "BROKOLI_ALLOWED_NETWORKS"]),
+    Failing({"uri": "postgres://u:hidden-password@10.1.2.3/x", "query": "SELECT 1"}, words=["may not be reached", "BROKOLI_ALLOWED_NETWORKS"]),
     Failing({"uri": "mysql://u:hidden-password@169.254.169.254/x", "query": "SELECT 1"}, words=["may not be reached"]),
     Failing({"uri": "oracle+oracledb://u@10.0.0.1/x", "query": "SELECT 1"}, words=["may not be reached"]),
 ]
