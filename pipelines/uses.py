@@ -89,9 +89,9 @@ def _resolved(names: Iterable[str], facts: RunFacts) -> frozenset[str]:
 
 def _connection_names(node_type: NodeType, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in sorted(node_type.connection_keys):
-        name = config.get(key)
-        if isinstance(name, str) and name:
-            yield key, name
+        value = config.get(key)
+        named = [(f"{key}.{number}", one) for number, one in enumerate(value)] if isinstance(value, list | tuple) else [(key, value)]
+        yield from ((field, name) for field, name in named if isinstance(name, str) and name)
 
 
 def _refers(text: str) -> bool:

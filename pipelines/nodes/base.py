@@ -312,7 +312,7 @@ class NodeType(ABC):
     # Config keys (first level) that are passed as they are: `${…}` in a script is the script's own, and a value put into its text
     # would be executed. Such a node gets its params beside the text.
     raw_keys: ClassVar[frozenset[str]] = frozenset()
-    # Config keys (first level) that name a connection, which `context.run.vault` then has.
+    # Config keys (first level) that name a connection, or a list of them, which `context.run.vault` then has.
     connection_keys: ClassVar[frozenset[str]] = frozenset({"conn_id"})
     # Config keys (first level) that name another pipeline, by id or slug, which `context.run.pipelines` then has if it exists.
     pipeline_keys: ClassVar[frozenset[str]] = frozenset()

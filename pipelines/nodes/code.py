@@ -7,6 +7,7 @@ protects against mistakes; `docs/code-nodes.md` says what it does not protect ag
 import errno
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +43,9 @@ class CodeConfig(NodeConfig):
         running.MOST_DISK_MB, ge=1, le=1_048_576, description="What the script may write into its own folder, its output too, and any file, in MB."
     )
     python_path: str = Field("", description="Another interpreter to run it, one of those in BROKOLI_PYTHON_PATHS. Empty: the server's own.")
+    connections: list[str] = Field(
+        [], max_length=100, description='Names of connections that the script uses: `connections["name"].password`, `.host`, `.login`, `.extra`.'
+    )
     package: Any = Field(None, description="What the Python SDK put into the script besides its function. For people; it does nothing.")
     task_bundle: Any = Field(None, description="A bundle of files that the Python SDK uploads. Not supported by this server.")
     expansion: Any = Field(None, description="Runs a task for each item of a collection in the Python SDK. Not supported by this server.")
@@ -70,6 +74,7 @@ class Code(NodeType):
     Config = CodeConfig
     trusted = True  # the data engine reads what the script wrote; the only SQL is ours
     raw_keys = frozenset({"script"})
+    connection_keys = frozenset({"conn_id", "connections"})
     effects = True  # nobody can tell what it does
 
     def normalise(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,6 +160,7 @@ def _details(context: NodeContext) -> dict[str, Any]:
         "script": config.script,
         "config": config.model_dump(mode="json", exclude={"script"}),
         "params": dict(context.run.params),
+        "connections": {name: asdict(context.run.vault.connection(name)) for name in config.connections},
         "inputs": inputs,
     }
 

@@ -71,6 +71,7 @@ def _outcome(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     names = module.__dict__
     names["__file__"] = NAME
     names.update(config=job["config"], params=job["params"], parameters=dict(job["params"]), columns=inputs[0].columns if inputs else [])
+    names.update(connections={name: Connection(**known) for name, known in job["connections"].items()})
     names.update(_bindings(_used(ast.parse(source)), inputs))
     finished = _execute(code, names)
     if "output_data" not in names:
@@ -102,6 +103,13 @@ def _execute(code: types.CodeType, names: dict[str, Any]) -> bool:
 
 
 # --- what the script sees -----------------------------------------------------------------------------------------
+
+
+class Connection(types.SimpleNamespace):
+    """One of the connections that the node names: `conn_id`, `type`, `host`, `port`, `schema`, `login`, `password`, `extra`."""
+
+    def __repr__(self) -> str:
+        return f"<connection {self.conn_id!r}: {self.type}>"
 
 
 class Input:
