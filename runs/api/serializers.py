@@ -48,6 +48,11 @@ class RunSerializer(serializers.Serializer[Run]):
     resumed_from = serializers.UUIDField(source="resumed_from_id", allow_null=True, help_text="The failed run that it continues.")
     upstream_run = serializers.UUIDField(source="upstream_run_id", allow_null=True, help_text="The run of another pipeline whose end made it.")
     cancel_requested = serializers.BooleanField()
+    waiting_until = serializers.SerializerMethodField(help_text="A pending run that waits, without a worker: when it looks again. Else null.")
+
+    @extend_schema_field(Moment(allow_null=True))
+    def get_waiting_until(self, run: Run) -> str | None:
+        return iso(run.not_before) if run.not_before is not None and run.status == RunStatus.PENDING else None
 
     def get_queued_ms(self, run: Run) -> int | None:
         return milliseconds(run.created_at, run.started_at)
@@ -86,6 +91,15 @@ class NodeRunSerializer(serializers.Serializer[NodeRun]):
         return round(node_run.row_count / seconds, 1) if seconds > 0 else None
 
 
+class WaitingSerializer(serializers.Serializer[NodeRun]):
+    """A node that looked for something that is not there yet."""
+
+    node_id = serializers.CharField()
+    name = serializers.CharField()
+    reason = serializers.CharField(source="waiting_for", help_text="What it waits for.")
+    until = Moment(source="parked_until", help_text="When it looks again.")
+
+
 class RunPageSerializer(serializers.Serializer[Any]):
     """One page of runs, newest first."""
 
@@ -100,10 +114,20 @@ class RunDetailSerializer(RunSerializer):
     """One run with one entry a node, in the order of the graph."""
 
     node_runs = serializers.SerializerMethodField()
+    waiting = serializers.SerializerMethodField(help_text="What the run waits for outside; empty when for nothing.")
+
+    def to_representation(self, instance: Run) -> dict[str, Any]:
+        self._node_runs = NodeRun.objects.filter(run=instance).last_attempts()
+        return super().to_representation(instance)
 
     @extend_schema_field(NodeRunSerializer(many=True))
     def get_node_runs(self, run: Run) -> list[dict[str, Any]]:
-        return [dict(NodeRunSerializer(node_run).data) for node_run in NodeRun.objects.filter(run=run).last_attempts()]
+        return [dict(NodeRunSerializer(node_run).data) for node_run in self._node_runs]
+
+    @extend_schema_field(WaitingSerializer(many=True))
+    def get_waiting(self, run: Run) -> list[dict[str, Any]]:
+        parked = [one for one in self._node_runs if one.parked_until is not None and one.status == NodeStatus.PENDING]
+        return [dict(WaitingSerializer(node_run).data) for node_run in parked]
 
 
 class AcceptedRunSerializer(serializers.Serializer[Run]):

@@ -23,6 +23,17 @@ def pipeline() -> Pipeline:
     return past_pipeline()
 
 
+def test_a_run_that_is_parked_says_what_it_waits_for(api: Client, pipeline: Pipeline) -> None:
+    later = START + dt.timedelta(minutes=5)
+    run = saved_run(pipeline, RunStatus.PENDING, not_before=later)
+    node_run(run, status=NodeStatus.PENDING, parked_until=later, waiting_for="a file 'in/*.csv'")
+    shown = api.get(f"/api/runs/{run.id}").json()
+    until = later.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    assert (shown["status"], shown["waiting_until"]) == ("pending", until)
+    assert shown["waiting"] == [{"node_id": "first", "name": "First", "reason": "a file 'in/*.csv'", "until": until}]
+    assert api.get("/api/runs").json()[0]["waiting_until"] == until
+
+
 def test_a_run_has_the_shape_of_the_contract(api: Client, pipeline: Pipeline) -> None:
     run = saved_run(pipeline, params={"date": "2024-01-15"})
     attempt = node_run(run)
@@ -48,6 +59,8 @@ def test_a_run_has_the_shape_of_the_contract(api: Client, pipeline: Pipeline) ->
         "resumed_from": None,
         "upstream_run": None,
         "cancel_requested": False,
+        "waiting_until": None,
+        "waiting": [],
         "node_runs": [
             {
                 "id": str(attempt.id),

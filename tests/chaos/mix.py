@@ -60,6 +60,29 @@ def _flights(name: str) -> dict[str, Any]:
     return _document(name, nodes, edges)
 
 
+def _branches(name: str) -> dict[str, Any]:
+    """Which branch is taken hangs on data; both lead to one end."""
+    nodes = [
+        probe("first"),
+        node("rows", "sql", query="SELECT * FROM range(3) t(x)"),
+        node("many", "condition", expression='row_count > 1 and max("x") = 2'),
+        probe("taken", 0.2),
+        probe("not-taken", 0.2),
+        probe("after-it", 0.1),
+        node("all", "union"),
+        probe("last", 0.1),
+    ]
+    document = _document(name, nodes, [("rows", "many"), ("taken", "all"), ("not-taken", "after-it"), ("after-it", "all"), ("all", "last")])
+    edges = [{"from": "many", "to": "taken", "condition": True}, {"from": "many", "to": "not-taken", "condition": False}]
+    return document | {"edges": [*document["edges"], *edges, {"from": "first", "to": "last"}]}
+
+
+def _waiting(name: str) -> dict[str, Any]:
+    """Parks between its nodes until the newest run of the most frequent pipeline is over."""
+    wait = node("calm", "wait", condition="pipeline", pipeline_id="short", poll_interval="1s", timeout="30m")
+    return _chain(name, probe("a", 0.1), wait, probe("b", 0.1))
+
+
 MIX = (
     Ingredient("short", 30, _chain("short", probe("only", 0.1))),
     Ingredient("chain", 20, _chain("chain", probe("a", 0.1), probe("b", 0.2), probe("c", 0.1))),
@@ -67,6 +90,8 @@ MIX = (
     Ingredient("wide", 8, _wide("wide", 6)),
     Ingredient("diamond", 10, _wide("diamond", 2)),
     Ingredient("flights", 10, _flights("flights")),
+    Ingredient("branches", 6, _branches("branches")),
+    Ingredient("waiting", 6, _waiting("waiting")),
     Ingredient("flaky", 8, _chain("flaky", probe("a", 0.1), probe("b", 0.1, fail_first=2, max_retries=3, retry_delay=100), probe("c", 0.1))),
     Ingredient("one-at-a-time", 4, _chain("one-at-a-time", probe("a", 0.2), probe("b", 0.1), max_active_runs=1)),
     Ingredient("cancelled", 6, _chain("cancelled", *[probe(f"n{number}", 0.5) for number in range(4)]), "cancelled"),
