@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from runs import queue, transitions, triggers
 from runs.models import LogEntry, NodeRun, Run
+from runs.states import RunStatus
 from runs.transitions import Lease, LeaseLost
 from tests.db.test_parking import Looks, waiting_pipeline
 from tests.factories import accept_run, claim_one, register_worker
@@ -126,7 +127,7 @@ def test_a_claim_after_another_look_that_it_did_not_see(monkeypatch: pytest.Monk
     run, first, second = parked(), register_worker(), register_worker()
     make_due(run)
     original: Callable[..., Any] = queue._claim_once
-    looked = []
+    looked: list[bool] = []
 
     def late(*arguments: Any) -> Any:
         if not looked:
@@ -147,7 +148,7 @@ def test_two_claims_of_a_due_run_at_once() -> None:
         make_due(run)
         leases = [lease for found in at_once(*(partial(queue.claim, worker.id, 1) for worker in workers)) for lease in found]
         assert [(lease.run_id, lease.announced) for lease in leases] == [(run.id, False)]
-        queue.finish(leases[0], transitions.RunStatus.SUCCESS)
+        queue.finish(leases[0], RunStatus.SUCCESS)
 
 
 # --- the database goes away -------------------------------------------------------------------------------------------------
