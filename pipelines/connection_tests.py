@@ -55,7 +55,7 @@ def outcome(open_it: Callable[[], ConnectionDetails], vault: Vault) -> dict[str,
         "ok": isinstance(found, Found),
         "message": vault.redact(found.message)[:_LONGEST_MESSAGE],
         "latency_ms": round((time.monotonic() - started) * 1000),
-        "server": vault.redact(found.server)[:200] or None if isinstance(found, Found) else None,
+        "server": vault.redact(found.server).strip()[:200] or None if isinstance(found, Found) else None,
     }
 
 

@@ -135,6 +135,13 @@ def change(conn_id: str, fields: Mapping[str, Any], *, whole: bool, seen: Collec
     raise Conflict("The connection is being changed by others all the time; try again.")
 
 
+def without_secrets(fields: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The fields of a change, with these secrets taken away by it. Errors: `BodyError` for an `extra` that cannot be read."""
+    cleared = {name: None for name in names if name != _PASSWORD}
+    found = {**fields, "extra": {**_options(fields.get("extra")), **cleared}}
+    return {**found, "password": None} if _PASSWORD in names else found
+
+
 def tested(row: Connection) -> dict[str, Any]:
     """What becomes of a try of it: see `connection_tests.outcome`."""
     vault = Vault(connections={row.conn_id: stored_connection(row)})

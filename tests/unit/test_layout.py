@@ -21,6 +21,7 @@ WITH_DATABASE = {
     "models",
     "definitions",
     "admin",
+    "admin_forms",
     "apps",
     "api",
     "listing",
