@@ -17,6 +17,8 @@ from django.core.validators import validate_email
 from brokoli_site.common import outbound
 from pipelines import references
 from pipelines.problems import Problem, broken, kind_of, shortened
+from pipelines.web import headers as header_rules
+from pipelines.web.headers import is_header_name, is_header_value
 
 HookKind = Literal["webhook", "slack", "email"]
 KINDS = ("webhook", "slack", "email")
@@ -32,14 +34,7 @@ LONGEST_CHANNEL = 200
 MOST_CHARACTERS = 64_000  # of all hooks together: each run and each notification keeps a copy
 
 _EXTRAS = {"webhook": ("headers", "message", "secret"), "slack": ("channel", "message"), "email": ("to", "message")}
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-# The connection's own (RFC 9110, 7.6.1), and what we say ourselves.
-_OUR_HEADERS = frozenset(
-    {
-        *("host", "content-length", "content-type", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect"),
-        *("proxy-authorization", "proxy-authenticate", "proxy-connection", "idempotency-key"),
-    }
-)
+_OUR_HEADERS = header_rules.OURS | {"content-type"}
 _TEMPLATE = re.compile(r"\{\{\s*([A-Za-z_][\w.]*)\s*\}\}")
 
 
@@ -231,7 +226,7 @@ class _Reader:
             return {}
         for name, value in headers.items():
             part = "/extra/headers"
-            if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            if not isinstance(name, str) or not is_header_name(name):
                 self._wrong(f"'{shortened(str(name))}' is not the name of a header.", part)
             elif name.lower() in _OUR_HEADERS or name.lower().startswith("x-brokoli-"):
                 self._wrong(f"The header {name} is the server's own and cannot be set.", part)
@@ -271,11 +266,6 @@ def contained_param(url: str) -> int | None:
 def names_host(start: str) -> bool:
     """Whether the start of a URL holds all of its host: what follows cannot be a part of it."""
     return re.match(r"https?://[^/?#\\\s]+[/?#]", start, re.IGNORECASE) is not None
-
-
-def is_header_value(value: str) -> bool:
-    """Whether HTTP carries it as it is: printable, Latin-1, on one line."""
-    return len(value) <= LONGEST_MESSAGE and all(32 <= ord(character) < 256 and not 127 <= ord(character) < 160 for character in value)
 
 
 def is_mail_address(text: str) -> bool:

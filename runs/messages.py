@@ -20,8 +20,9 @@ from brokoli_site.common.addresses import AddressRefused, UnknownHost
 from brokoli_site.common.errors import BrokoliError
 from brokoli_site.common.outbound import Limits
 from brokoli_site.common.time import human_duration
-from pipelines.hooks import MOST_ADDRESSES, contained_param, is_header_value, is_mail_address, names_host, render
+from pipelines.hooks import MOST_ADDRESSES, contained_param, is_mail_address, names_host, render
 from pipelines.references import References, as_text
+from pipelines.web.headers import is_header_value
 from runs.models import Notification
 
 SECONDS = 10.0  # for one attempt, from the resolver to the answer

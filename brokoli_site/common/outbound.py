@@ -120,17 +120,18 @@ class Client:
         limits = self._limits
         with self._deadline() as deadline:
             session = _Session(limits, self._adapter)
-            with deadline.told():
-                response = session.request(
-                    method,
-                    url,
-                    headers=dict(headers or {}),
-                    data=body,
-                    stream=True,
-                    timeout=deadline.idle_seconds,
-                    allow_redirects=limits.redirects > 0,
-                )
-            with contextlib.closing(response):
+            with contextlib.ExitStack() as cleanup:
+                with deadline.told():
+                    response = session.request(
+                        method,
+                        url,
+                        headers=dict(headers or {}),
+                        data=body,
+                        stream=True,
+                        timeout=deadline.idle_seconds,
+                        allow_redirects=limits.redirects > 0,
+                    )
+                    cleanup.callback(response.close)
                 yield Answer(response.status_code, response.headers, response.url, response, deadline)
 
     @contextmanager

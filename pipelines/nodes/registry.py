@@ -29,6 +29,7 @@ _OWN: dict[str, str] = {
     "project": "pipelines.nodes.project:Project",
     "condition": "pipelines.nodes.condition:Condition",
     "sink_file": "pipelines.nodes.sink_file:SinkFileNode",
+    "source_api": "pipelines.nodes.source_api:SourceApi",
     "source_file": "pipelines.nodes.source_file:SourceFileNode",
     "join": "pipelines.nodes.join:Join",
     "quality_check": "pipelines.nodes.quality_check:QualityCheck",

@@ -54,7 +54,7 @@ each_type = pytest.mark.parametrize("name", TYPES)
 
 @pytest.fixture(autouse=True)
 def every_type_is_on(settings: Any) -> None:
-    """Also those that are off on a new server."""
+    """Also those that are off on a new server; servers for nodes are on loopback."""
     settings.DISABLED_NODE_TYPES = ()
     settings.ALLOWED_NETWORKS = Allowed.read("127.0.0.0/8, ::1")  # for those that ask servers of the tests
 

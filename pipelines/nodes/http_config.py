@@ -1,0 +1,70 @@
+"""What the configs of the nodes that make HTTP requests have in common."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from brokoli_site.common import outbound
+from pipelines import references
+from pipelines.nodes.base import NodeConfig
+from pipelines.problems import Problem
+from pipelines.spec import NodeSpec
+from pipelines.web import headers as header_rules
+from pipelines.web import targets
+
+_UNRESOLVED = ("${", "{{")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+
+
+class HttpNodeConfig(NodeConfig):
+    """Where requests go, and with which credentials."""
+
+    headers: dict[str, str] = Field(default_factory=dict, description="Headers of every request. Credentials belong into a connection.")
+    conn_id: str = Field("", description="A connection of type http: its host is the start of the address, its credentials go along.")
+    auth_user: str = Field("", description="User of Basic authentication, without a connection.")
+    auth_password: str = Field("", description="Its password: a reference such as ${secret.NAME}.", repr=False)
+    request_timeout: float = Field(300, gt=0, le=86_400, description="Seconds that one request may take, with its whole answer.")
+
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _texts(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        return {name: str(one) if isinstance(one, int | float) and not isinstance(one, bool) else one for name, one in value.items()}
+
+    @field_validator("headers")
+    @classmethod
+    def _known_headers(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if fault := header_rules.fault(name, "" if is_unresolved(text) else text):
+                raise ValueError(fault)
+        return value
+
+
+def is_unresolved(text: str) -> bool:
+    return any(mark in text for mark in _UNRESOLVED)
+
+
+def address_problems(node: NodeSpec, config: HttpNodeConfig, key: str, url: str) -> Iterator[Problem]:
+    """What can be said against the address under `key` before the run."""
+    guarded = bool(config.auth_user) or any(name.lower() not in outbound.HARMLESS_HEADERS for name in config.headers)
+    if guarded and not config.conn_id and (fault := targets.param_fault(url)):
+        yield Problem(fault, node.id, key)
+    elif not config.conn_id and not url.strip():
+        yield Problem("is missing: the address to ask, or a connection in `conn_id`", node.id, key)
+    elif not config.conn_id and not is_unresolved(url) and (fault := outbound.check_url(url)):
+        yield Problem(fault, node.id, key)
+
+
+def secret_problems(node: NodeSpec, config: HttpNodeConfig) -> Iterator[Problem]:
+    """A warning for a password that stands in the document, where everybody reads it who may see the pipeline."""
+    password = config.auth_password
+    if password and not any(references.find(password)):
+        message = "stands in the pipeline as it is, for all who may see it; use ${secret.NAME} or a connection"
+        yield Problem(message, node.id, "auth_password", severity="warning")
+
+
+def as_method(value: Any) -> Any:
+    """Methods in capitals; the empty one stays for the default."""
+    return value.strip().upper() if isinstance(value, str) else value
