@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import hmac
-import smtplib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,10 +11,9 @@ from urllib.parse import quote
 
 import orjson
 from django.conf import settings
-from django.core.mail import BadHeaderError, EmailMessage
-from django.utils.http import parse_http_date_safe
+from django.core.mail import EmailMessage
 
-from brokoli_site.common import outbound
+from brokoli_site.common import mail, outbound
 from brokoli_site.common.addresses import AddressRefused, UnknownHost
 from brokoli_site.common.errors import BrokoliError
 from brokoli_site.common.outbound import Limits
@@ -23,12 +21,11 @@ from brokoli_site.common.time import human_duration
 from pipelines.hooks import MOST_ADDRESSES, contained_param, is_mail_address, names_host, render
 from pipelines.references import References, as_text
 from pipelines.web.headers import is_header_value
+from pipelines.web.requesting import may_succeed_later, retry_after_seconds
 from runs.models import Notification
 
 SECONDS = 10.0  # for one attempt, from the resolver to the answer
 MOST_READ = 64 * 1024  # bytes of an answer, which nobody looks at
-LONGEST_SUBJECT = 200
-_LATER = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +165,8 @@ def _post(url: str, body: bytes, headers: Mapping[str, str]) -> Verdict:
             return Verdict(sent=True)
     if 300 <= status < 400:
         return Verdict(reason=f"it answered {status}, a redirect, and these are not followed; name the new address in the hook.")
-    again = status in _LATER or status >= 500
-    return Verdict(again=again, reason=f"it answered {status}.", not_before_seconds=_seconds(retry_after) if again else 0.0)
-
-
-def _seconds(retry_after: str) -> float:
-    """Of `Retry-After`: a number of seconds, or a date."""
-    if retry_after.strip().isascii() and retry_after.strip().isdigit():
-        return float(retry_after.strip()[:9])
-    moment = parse_http_date_safe(retry_after) if retry_after else None
-    return max(0.0, moment - time.time()) if moment is not None else 0.0
+    again = may_succeed_later(status)
+    return Verdict(again=again, reason=f"it answered {status}.", not_before_seconds=retry_after_seconds(retry_after) if again else 0.0)
 
 
 # --- mail ---------------------------------------------------------------------------------------------------------
@@ -192,27 +181,14 @@ def _mail(hook: Mapping[str, Any], payload: Mapping[str, Any], references: Refer
     if len(receivers) > MOST_ADDRESSES:
         raise _Unusable(f"its references stand for {len(receivers)} addresses; {MOST_ADDRESSES} are the most.")
     names = {"X-Brokoli-Delivery": payload["id"], "Message-ID": f"<{payload['id']}@brokoli>", "Auto-Submitted": "auto-generated"}
-    try:
-        EmailMessage(subject(payload), _mail_text(hook, payload), settings.DEFAULT_FROM_EMAIL, receivers, headers=names).send()
-    except smtplib.SMTPRecipientsRefused as error:
-        codes = [code for code, _ in error.recipients.values()]
-        return Verdict(again=any(code < 500 for code in codes), reason=f"the mail server refused the receivers ({', '.join(map(str, codes))}).")
-    except smtplib.SMTPResponseException as error:
-        return Verdict(again=error.smtp_code < 500, reason=f"the mail server answered {error.smtp_code}.")
-    except smtplib.SMTPNotSupportedError:
-        return Verdict(reason="the mail server cannot do what BROKOLI_EMAIL_URL asks for.")
-    except (smtplib.SMTPException, OSError):
-        return Verdict(again=True, reason="the mail server could not be reached, or broke off.")
-    except (BadHeaderError, UnicodeError, ValueError):
-        return Verdict(reason="the mail cannot be written: a header or an address is not what mail allows.")
-    return Verdict(sent=True)
+    message = EmailMessage(subject(payload), _mail_text(hook, payload), settings.DEFAULT_FROM_EMAIL, receivers, headers=names)
+    outcome = mail.attempt(message)
+    return Verdict(sent=outcome.sent, again=outcome.again, reason=outcome.reason)
 
 
 def subject(payload: Mapping[str, Any]) -> str:
     """One line, whatever the names and the error hold."""
-    text = "".join(character if character.isprintable() else " " for character in f"[Brokoli] {sentence(payload)}")
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST_SUBJECT else text[: LONGEST_SUBJECT - 1] + "…"
+    return mail.one_line(f"[Brokoli] {sentence(payload)}")
 
 
 def _mail_text(hook: Mapping[str, Any], payload: Mapping[str, Any]) -> str:

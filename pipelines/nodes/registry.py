@@ -29,6 +29,8 @@ _OWN: dict[str, str] = {
     "project": "pipelines.nodes.project:Project",
     "condition": "pipelines.nodes.condition:Condition",
     "sink_file": "pipelines.nodes.sink_file:SinkFileNode",
+    "notify": "pipelines.nodes.notify:Notify",
+    "sink_api": "pipelines.nodes.sink_api:SinkApi",
     "source_api": "pipelines.nodes.source_api:SourceApi",
     "source_file": "pipelines.nodes.source_file:SourceFileNode",
     "join": "pipelines.nodes.join:Join",
