@@ -30,11 +30,12 @@ class _Failed:
     message: str
 
 
-def outcome(open_it: Callable[[], ConnectionDetails], vault: Vault) -> dict[str, Any]:
+def outcome(kind: str, open_it: Callable[[], ConnectionDetails], vault: Vault) -> dict[str, Any]:
     """What becomes of a try: `{ok, message, latency_ms, server}`. `vault` knows the secrets that `open_it` brings to light.
 
     Errors: `Unavailable` when too many others are under way.
     """
+    probe = probes.probe_of(kind)  # drivers are imported before the time runs
     if not _places.acquire(blocking=False):
         raise Unavailable("Too many connections are being tested already; try again in a moment.")
     started = time.monotonic()
@@ -42,7 +43,7 @@ def outcome(open_it: Callable[[], ConnectionDetails], vault: Vault) -> dict[str,
 
     def attempt() -> None:
         try:
-            answers.put(_tried(open_it, started + SECONDS))
+            answers.put(_tried(lambda: probe(open_it(), started + SECONDS)))
         finally:
             _places.release()
 
@@ -59,9 +60,9 @@ def outcome(open_it: Callable[[], ConnectionDetails], vault: Vault) -> dict[str,
     }
 
 
-def _tried(open_it: Callable[[], ConnectionDetails], deadline: float) -> Found | _Failed:
+def _tried(attempt: Callable[[], Found]) -> Found | _Failed:
     try:
-        return probes.probe(open_it(), deadline)
+        return attempt()
     except BrokoliError as error:
         return _Failed(error.message)
     except Exception as error:

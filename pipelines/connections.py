@@ -145,13 +145,13 @@ def without_secrets(fields: Mapping[str, Any], names: Collection[str]) -> dict[s
 def tested(row: Connection) -> dict[str, Any]:
     """What becomes of a try of it: see `connection_tests.outcome`."""
     vault = Vault(connections={row.conn_id: stored_connection(row)})
-    return outcome(lambda: vault.connection(row.conn_id), vault)
+    return outcome(row.type, lambda: vault.connection(row.conn_id), vault)
 
 
 def draft_tested(wanted: Draft) -> dict[str, Any]:
     """The same for one that is not stored."""
     vault = Vault()
-    return outcome(lambda: wanted.opened(vault), vault)
+    return outcome(wanted.public["type"], lambda: wanted.opened(vault), vault)
 
 
 def refuse_renaming(conn_id: str, given: str) -> None:

@@ -3,20 +3,23 @@
 A probe is called with the connection and the (monotonic) moment until which it may take. Errors: `BrokoliError` with a sentence for people.
 """
 
+import importlib
 from collections.abc import Callable, Mapping
+from typing import cast
 
-from pipelines.probes import databases, sftp, web
 from pipelines.probes.found import Found
 from pipelines.vault import ConnectionDetails
 
-_PROBES: Mapping[str, Callable[[ConnectionDetails, float], Found]] = {
-    **dict.fromkeys(("postgres", "mysql", "sqlite", "generic"), databases.probe),
-    "http": web.probe_http,
-    "s3": web.probe_s3,
-    "sftp": sftp.probe,
+# Imported when one is first asked for: a server that tests no database needs no drivers.
+_PROBES: Mapping[str, str] = {
+    **dict.fromkeys(("postgres", "mysql", "sqlite", "generic"), "pipelines.probes.databases:probe"),
+    "http": "pipelines.probes.web:probe_http",
+    "s3": "pipelines.probes.web:probe_s3",
+    "sftp": "pipelines.probes.sftp:probe",
 }
 
 
-def probe(details: ConnectionDetails, deadline: float) -> Found:
-    """What was found at the other end. Errors: `BrokoliError` saying what went wrong."""
-    return _PROBES[details.type](details, deadline)
+def probe_of(kind: str) -> Callable[[ConnectionDetails, float], Found]:
+    """The probe for connections of that type."""
+    module, _, name = _PROBES[kind].partition(":")
+    return cast("Callable[[ConnectionDetails, float], Found]", getattr(importlib.import_module(module), name))

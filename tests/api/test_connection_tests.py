@@ -1,11 +1,13 @@
 """Connections are tested against real servers on loopback: what is found, what goes wrong in words, and how long it may take."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import io
 import json
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +21,9 @@ import pytest
 from django.test import Client
 
 from brokoli_site.common.addresses import Allowed
-from pipelines import connection_tests
+from pipelines import connection_tests, probes
 from tests import sftp
+from tests.servers import Database
 
 pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
@@ -40,7 +43,8 @@ def test_of(api: Client, **fields: Any) -> dict[str, Any]:
     stored = api.post(made["Location"] + "/test", b"", content_type="application/json")
     found: dict[str, Any] = draft.json()
     assert found.keys() == {"ok", "message", "latency_ms", "server"}
-    assert [stored.json()[key] for key in ("ok", "message", "server")] == [found[key] for key in ("ok", "message", "server")]
+    again = stored.json() | {"message": stored.json()["message"].replace(made.json()["conn_id"], "draft")}
+    assert [again[key] for key in ("ok", "message", "server")] == [found[key] for key in ("ok", "message", "server")]
     assert CANARY not in draft.content.decode() + stored.content.decode()
     return found
 
@@ -169,9 +173,10 @@ def test_no_address_is_reached_that_the_operator_does_not_allow(api: Client, set
             listener.accept()
 
 
-@pytest.mark.parametrize("kind", ["http", "s3", "sftp"])
+@pytest.mark.parametrize("kind", ["http", "s3", "sftp", "postgres", "mysql"])
 def test_a_server_that_says_nothing_is_given_up(api: Client, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(connection_tests, "SECONDS", 0.5)
+    probes.probe_of(kind)  # its drivers are imported by now
     with socket.create_server(("127.0.0.1", 0)) as listener:
         started = time.monotonic()
         body = {"type": kind, "host": "127.0.0.1", "port": listener.getsockname()[1], "schema": "http" if kind == "http" else ""}
@@ -191,3 +196,38 @@ def test_a_secret_that_cannot_be_had_is_told(api: Client) -> None:
     body = {"type": "http", "host": "127.0.0.1", "password": "env://BROKOLI_CREDENTIAL_NONE"}
     found = api.post("/api/connections/test", json.dumps(body), content_type="application/json").json()
     assert found["ok"] is False and "no such variable" in found["message"]
+
+
+def test_sqlite(api: Client, settings: Any, tmp_path: Path) -> None:
+    settings.DATA_DIRS = (tmp_path,)
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as database:
+        database.execute("CREATE TABLE t (x)")
+    (tmp_path / "text.db").write_text("no database at all, but a text that is long enough " * 20)
+    found = test_of(api, type="sqlite", host="shop.db")
+    assert found["ok"] is True and found["server"].startswith("SQLite 3.")
+    for wrong in ("missing.db", "../x.db", "text.db"):
+        assert test_of(api, type="sqlite", host=wrong)["ok"] is False
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shop.db", "text.db"]
+
+
+def test_postgres(api: Client, postgres_database: Database) -> None:
+    check_server(api, postgres_database, "PostgreSQL ")
+
+
+def test_mariadb(api: Client, mariadb_database: Database) -> None:
+    check_server(api, mariadb_database, "MariaDB ")
+
+
+def check_server(api: Client, database: Database, software: str) -> None:
+    fields = {"type": database.type, "host": database.host, "port": database.port, "schema": database.name, "login": database.login}
+    found = test_of(api, **fields, password=database.password)
+    assert (found["ok"], found["message"]) == (True, "Logged in; the database answers."), found
+    assert found["server"].startswith(software)
+    assert database.others() == 0, "the connection stays open"
+    scheme = {"postgres": "postgresql", "mysql": "mysql"}[database.type]
+    url = f"{scheme}://{database.host}:{database.port}/{database.name}"
+    assert test_of(api, type="generic", host=url, login=database.login, password=database.password)["server"].startswith(software)
+    assert "did not accept the login or the password" in test_of(api, **fields, password=CANARY)["message"]
+    assert test_of(api, **{**fields, "schema": "nowhere"}, password=database.password)["ok"] is False
+    closed = test_of(api, **{**fields, "port": 9}, password=database.password)
+    assert closed["ok"] is False and "refused the connection" in closed["message"]
