@@ -9,6 +9,8 @@ from runs.models import LogEntry, NodeRun
 from runs.states import EntryKind
 from tests.chaos.crew import Strike
 
+# After which a run is no worker's. A claim for another look of a parked run is not told before there is more to tell.
+_LEFT = frozenset({EntryKind.RUN_REQUEUED, EntryKind.RUN_WAITING})
 _ENDS = frozenset({EntryKind.RUN_COMPLETED, EntryKind.RUN_FAILED, EntryKind.RUN_CANCELLED})
 
 
@@ -67,7 +69,7 @@ def _claims(run: str, entries: Sequence[LogEntry]) -> Iterable[Claim]:
     for number, entry in starts:
         data: dict[str, Any] = entry.data or {}
         after = entries[number + 1 :]
-        until = next((later for later in after if later.kind in _ENDS or later.kind == EntryKind.RUN_REQUEUED), None)
+        until = next((later for later in after if later.kind in _ENDS | _LEFT), None)
         again = next((later for later in after if later.kind in _ENDS or later.kind == EntryKind.RUN_STARTED), None)
         yield Claim(run, data["epoch"], pid_of(data["worker"]), _seconds(entry), _moment(until), _moment(again))
 

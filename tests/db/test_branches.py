@@ -181,6 +181,20 @@ def test_an_edge_that_changed_its_branch_is_not_reused(resources: MakeResources)
     assert not NodeOutput.objects.filter(run=resumed, node_id="yes").exists()
 
 
+def test_a_resumed_run_that_has_only_to_skip_ends(resources: MakeResources) -> None:  # noqa: F811
+    """The node that failed stands on the other branch by now."""
+    pipeline = pipeline_of([sql_node("source", "SELECT 1 AS x"), gate("gate"), sql_node("bad", "SELECT x FROM input")], "source>gate gate>bad:true")
+    failed = execute(accept_run(pipeline), resources(Deciding(failing="bad", gate=True)))
+    first = pipeline.versions.get()
+    edges = [edge | ({"condition": False} if "condition" in edge else {}) for edge in first.document["edges"]]
+    PipelineVersion.objects.create(pipeline=pipeline, number=2, document=first.document | {"edges": edges}, created_at=first.created_at)
+    Pipeline.objects.filter(id=pipeline.id).update(version=2)
+
+    resumed = execute(triggers.resume(failed.id, version="latest"), resources(Deciding()))
+
+    assert (resumed.status, set(statuses(resumed).values())) == ("success", {"skipped"})
+
+
 def claimed_again(pipeline: Pipeline, resources: Callable[..., Resources], first: Deciding, second: Deciding) -> Run:  # noqa: F811
     """Executed until `last`, whose worker dies in it; then by another."""
     run = accept_run(pipeline)

@@ -24,6 +24,7 @@ from runs.transitions import Lease
 from tests.factories import accept_run, claim_one, end_run, make_pipeline, register_worker, save_pipeline, sql_node
 from tests.history import past_pipeline, past_run
 from tests.plans import analyse, only_indexed
+from tests.programs import wait_for
 from tests.races.test_database_away import resources  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -163,6 +164,22 @@ def test_the_slot_of_a_pool_is_given_back(resources: MakeResources) -> None:  # 
         step(claim_one(worker), opened)
         assert not PoolTicket.objects.exists()
         time_passes(run)
+
+
+def test_the_slot_is_free_while_another_branch_goes_on(resources: MakeResources) -> None:  # noqa: F811
+    nodes = [wait_node(pool="narrow"), sql_node("other", "SELECT 1 AS x")]
+    accept_run(definitions.create({"name": "Pooled", "nodes": nodes, "edges": []}).pipeline)
+    looks, freed = Looks(30), []
+
+    def watch(task: NodeTask, log: NodeLog, stop: Stop) -> object:
+        if task.node.id == "other":
+            wait_for(lambda: looks.waited and not PoolTicket.objects.exists(), 10, "the slot to be free")
+            connection.close()
+            freed.append(True)
+        return looks(task, log, stop)
+
+    step(claim_one(register_worker()), resources(watch))
+    assert freed
 
 
 def test_a_parked_run_takes_no_place_of_its_pipeline(resources: MakeResources) -> None:  # noqa: F811
