@@ -135,6 +135,13 @@ def _programs(text: str, _: Mapping[str, Any]) -> tuple[Path, ...]:
     return found
 
 
+def _program(text: str, known: Mapping[str, Any]) -> Path | None:
+    found = _programs(text, known)
+    if len(found) > 1:
+        raise ValueError("the absolute path of one program")
+    return found[0] if found else None
+
+
 def _database(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
     if not text:
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(Path(known["BROKOLI_HOME"]) / "brokoli.sqlite3")}
@@ -258,6 +265,7 @@ VARIABLES = (
         "Interpreters that code nodes may choose with `python_path`, separated by `:`. Each needs pyarrow. Empty: only the server's own.",
         _programs,
     ),
+    Variable("BROKOLI_DBT", "", "The dbt that dbt nodes run. Empty: the first on the worker's PATH.", _program),
     Variable("BROKOLI_CODE_MAX_MEMORY", "75%", "The most that `max_memory_mb` of a code or bash node may say: `4GB`, `75%`.", _size),
     Variable(
         "BROKOLI_CODE_SANDBOX",

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 os.environ["BROKOLI_HOME"] = tempfile.mkdtemp(prefix="brokoli-tests-")
 
@@ -14,3 +15,5 @@ if "init_command" in DATABASES["default"]["OPTIONS"]:
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # A test may look at a transaction for as long as it likes; the processes that it starts have the product's settings.
 DATABASES["default"]["OPTIONS"].pop("options", None)
+# What stands for the dbt of a user of Brokoli, on a machine that may have none.
+DBT = Path(__file__).parent / "dbt_program"

@@ -23,8 +23,10 @@ MOST_RECORD_BYTES = 48 * 1024**2  # of text in one record, and of one tag
 _CHUNK = 64 * 1024
 _SAMPLE_BYTES = 4 * 1024**2  # in which the repeated element is looked for
 _PART_BYTES = 32 * 1024**2  # of text that is kept before it is written
+_PART_CELLS = 2_000_000
 _MOST_PATHS = 10_000
 _INSTANCE = "{http://www.w3.org/2001/XMLSchema-instance}"
+_ELEMENT_BYTES = 64  # what an element takes besides its text
 _TEXT = "#text"
 
 Element = tuple[str, ...]
@@ -229,7 +231,7 @@ class _Records:
             if not self._open:
                 self._record_bytes, self._begun = 0, self.line()
             self._open.append(_node(name, attributes))
-            self._count(sum(len(key) + len(value) for key, value in attributes.items()) + len(name))
+            self._count(sum(len(key) + len(value) for key, value in attributes.items()) + len(name) + _ELEMENT_BYTES)
         elif len(self._path) == len(self.where):
             self.others = True
 
@@ -276,7 +278,8 @@ class _Records:
             column.append(text)
         self._places.append(self._begun)
         self._bytes += self._record_bytes
-        if len(self._places) == PART_ROWS or self._bytes > _PART_BYTES:
+        # Columns that most records lack take room too.
+        if len(self._places) == PART_ROWS or self._bytes > _PART_BYTES or len(self._places) * len(self._columns) > _PART_CELLS:
             self.flush()
 
     def _column(self, name: str) -> str:

@@ -39,6 +39,7 @@ class JsonReading:
         options = [
             f"format={literal(self.shape)}",
             "records='true'",
+            "map_inference_threshold=-1",  # else records of many columns of one type are taken for one MAP
             f"sample_size={-1 if self.whole_sample else _SAMPLE_RECORDS}",
             f"maximum_object_size={_LARGE_RECORD_BYTES if self.large_records else _RECORD_BYTES}",
         ]

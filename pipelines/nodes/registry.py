@@ -33,6 +33,7 @@ _OWN: dict[str, str] = {
     "sink_api": "pipelines.nodes.sink_api:SinkApi",
     "source_api": "pipelines.nodes.source_api:SourceApi",
     "source_file": "pipelines.nodes.source_file:SourceFileNode",
+    "dbt": "pipelines.nodes.dbt:Dbt",
     "join": "pipelines.nodes.join:Join",
     "quality_check": "pipelines.nodes.quality_check:QualityCheck",
     "source_db": "pipelines.nodes.source_db:SourceDb",
