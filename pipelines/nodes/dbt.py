@@ -14,6 +14,7 @@ from pipelines.dbt.messages import Messages
 from pipelines.expressions import literal
 from pipelines.nodes import confinement
 from pipelines.nodes.base import Analysis, Column, NodeConfig, NodeContext, NodeType, PassThrough, Ports, Query, Result, Schema
+from pipelines.nodes.dbt_output import table_of
 from pipelines.problems import Problem
 from pipelines.processes import running
 from pipelines.spec import NodeSpec
@@ -21,7 +22,7 @@ from pipelines.spec import NodeSpec
 COMMANDS = ("build", "compile", "debug", "ls", "parse", "run", "seed", "snapshot", "test")
 _FLAGS = ("--full-refresh", "--fail-fast", "--no-partial-parse", "--store-failures")
 _UNRESOLVED = ("${", "{{")
-_NO_TABLE = "is not read by this version; read the model's table with a source_db node after this one"
+_NO_CONNECTION = "needs `conn_id`, the connection to read the model's table from"
 _TARGET = "brokoli"  # of a profile that is made from a connection
 _OUTPUT = (
     Column("unique_id", "VARCHAR"),
@@ -104,21 +105,25 @@ class Dbt(NodeType):
             folder = getattr(config, field)
             if ".." in folder.split("/") and not any(mark in folder for mark in _UNRESOLVED):
                 problems.append(Problem("must not contain '..'; projects lie in the data folders", field=field))
+        if config.output_model and not config.conn_id:
+            problems.append(Problem(_NO_CONNECTION, field="output_model"))
         if config.output_model:
-            problems.append(Problem(_NO_TABLE, field="output_model"))
+            return Analysis(tuple(problems))
         return Analysis(tuple(problems), inputs[0] if inputs else _OUTPUT)
 
     def run(self, context: NodeContext) -> Result:
         """Errors: `NodeError` naming the models that failed, with dbt's message; or the limit that was exceeded."""
         config: DbtConfig = context.config
-        if config.output_model:
-            raise NodeError(f"Field 'output_model' {_NO_TABLE}.")
+        if config.output_model and not config.conn_id:
+            raise NodeError(f"Field 'output_model' {_NO_CONNECTION}.")
         if config.vars != context.run.vault.redact(config.vars):
             raise NodeError("Field 'vars' holds a secret, which everybody on the machine could read. Give it in `env`, and read it with env_var().")
         program = programs.found()
         project = _folder(context, "project_dir")
         scratch = context.scratch()
         found = _execute(context, program, project, scratch)
+        if config.output_model:
+            return table_of(context, results.relation_of(scratch / "target", config.output_model))
         return PassThrough() if context.inputs else _table(found)
 
 

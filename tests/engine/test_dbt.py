@@ -1,6 +1,8 @@
 """What `dbt` gets from a connection, and a real dbt where the package index has one."""
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,6 +44,19 @@ def test_a_profile_is_made_from_a_connection_and_its_password_is_in_no_argument_
         assert words in shown["profile"]
     assert not any(name.startswith(("DJANGO", "BROKOLI_")) and name != "BROKOLI_DBT_PASSWORD" for name in shown["environment"])
     assert not list(workshop.folder.rglob("profiles.yml"))
+
+
+def test_the_table_of_a_model_flows_on(workshop: Workshop) -> None:
+    with contextlib.closing(sqlite3.connect(workshop.folder / "warehouse.db")) as database:
+        database.execute("CREATE TABLE stg AS SELECT 1 AS id, 'Ann' AS name")
+        database.commit()
+    nodes = {"model.flights.stg": {"name": "stg", "relation_name": '"main"."stg"'}, "model.flights.temp": {"name": "temp", "relation_name": None}}
+    project(**{"manifest.json": json.dumps({"nodes": nodes})})(workshop)
+    vault = vault_of("sqlite", host="warehouse.db")
+    outcome = workshop.run("dbt", Given({**CONFIG, "output_model": "stg"}, vault=vault))
+    assert (outcome.columns, outcome.rows) == (["id", "name"], [(1, "Ann")])
+    with pytest.raises(NodeError, match=r"the project makes no table 'temp'\. It makes: stg\."):
+        workshop.run("dbt", Given({**CONFIG, "output_model": "temp"}, vault=vault))
 
 
 def test_a_host_that_may_not_be_reached_is_not_handed_to_dbt(workshop: Workshop, settings: Any) -> None:

@@ -103,4 +103,11 @@ def test_every_example_is_valid_and_succeeds(start_worker: StartWorker) -> None:
         assert (run.pipeline.pipeline_id, run.status, run.error) == (run.pipeline.pipeline_id, "success", "")
         assert validate(run.version.document) == Report(errors=(), warnings=())
     written = {path.name for path in (settings.DATA_DIRS[0] / "examples" / "output").iterdir()}
-    assert written >= {"delays_by_carrier.parquet", "delays_by_carrier.csv", "busiest_routes.json", "disruptions.jsonl.gz", "unregistered_planes.csv"}
+    assert written >= {
+        "delays_by_carrier.parquet",
+        "delays_by_carrier.csv",
+        "busiest_routes.json",
+        "disruptions.jsonl.gz",
+        "unregistered_planes.csv",
+        "routes.xlsx",
+    }

@@ -27,7 +27,7 @@ class Command(BaseCommand):
         target = settings.DATA_DIRS[0] / "examples"
         try:
             target.mkdir(parents=True, exist_ok=True)
-            for source in sorted((examples / "data").glob("*.csv.gz")):
+            for source in sorted(path for path in (examples / "data").iterdir() if path.suffix != ".md"):
                 _copy(source, target / source.name)
         except OSError as error:
             raise CommandError(f"The data of the examples cannot be written to {target}: {error.strerror}.") from error
