@@ -22,7 +22,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench import code, job, small
+from bench import code, job, load, small
 from examples.local_server import Api, LocalServer, ServerError, free_port, manage
 
 LATEST = Path(__file__).parent / "latest.md"
@@ -236,6 +236,30 @@ def code_node(api: Api, folder: Path, way: str, source: str, what: str, rounds: 
     )
 
 
+def loading(api: Api, folder: Path, options: Options, console: Console) -> list[Figure]:
+    """Rows per second of `sink_db`, as a share of those of `psql \\copy`."""
+    found = load.measure(
+        lambda document: dict(api.post("/api/pipelines", document)),
+        lambda pipeline: run_to_success(api, pipeline, 0.02),
+        folder / job.ORDERS,
+        options.rounds,
+    )
+    if isinstance(found, str):
+        console.print(f"Left out: loading into PostgreSQL. {found}")
+        return []
+    share = statistics.median(found.psql) / statistics.median(found.sink)
+    return [
+        Figure(
+            f"{options.rows:,} rows into PostgreSQL by sink_db",
+            f"{spread(found.sink)}; with reading the CSV, trigger to success {spread(found.whole)}",
+            f"psql \\copy of the same CSV: {spread(found.psql)}",
+            f"{share:.2f} of its speed",
+            "≥ 0.6",
+            share >= 0.6,
+        )
+    ]
+
+
 def machine() -> str:
     memory = psutil.virtual_memory().total / 1024**3
     return (
@@ -293,7 +317,7 @@ def main() -> int:
         folder = home / "data" / _FOLDER
         folder.mkdir(parents=True)
         kept = {key: value for key, value in os.environ.items() if not key.startswith("BROKOLI_") and key != "DATABASE_URL"}
-        env = kept | {"BROKOLI_HOME": str(home)}
+        env = kept | {"BROKOLI_HOME": str(home), "BROKOLI_ALLOWED_NETWORKS": "127.0.0.0/8"}
         manage("migrate", "--verbosity", "0", env=env)
         figures: list[Figure] = []
         with LocalServer(free_port(), home / "serve.log", env) as server:
@@ -307,6 +331,8 @@ def main() -> int:
                 figures.append(burst(api, folder, options))
             with console.status("Scripts…"):
                 figures += code_nodes(api, folder, options)
+            with console.status("Loads…"):
+                figures += loading(api, folder, options, console)
             with console.status("Validation…"):
                 figures.append(validation(api, options.rounds))
             api.close()

@@ -12,6 +12,8 @@ from django.core.management import execute_from_command_line
 django.setup()
 
 from brokoli_site.common import durable  # noqa: E402 - the settings come first
+from pipelines.databases.postgres_loading import PostgresSession  # noqa: E402
+from pipelines.databases.sqlite_loading import SqliteSession  # noqa: E402
 from runs import output, queue, transitions  # noqa: E402
 from runs.executor import Execution  # noqa: E402
 
@@ -50,6 +52,8 @@ POINTS: dict[str, tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., A
     "after the rename, before it is registered": (durable, "put", after),
     "between two nodes": (Execution, "_commit", after_an_end),
     "before the end is committed": (transitions, "_end_run", after),
+    "after a sink's commit": (SqliteSession, "commit", after),
+    "after a sink's commit to PostgreSQL": (PostgresSession, "commit", after),
     "after the end": (transitions, "finish_run", after),
 }
 

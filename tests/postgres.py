@@ -96,6 +96,10 @@ class Server:
     def url(self, database: str = "postgres") -> str:
         return f"postgres://brokoli:{self.password}@127.0.0.1:{self.port}/{database}"
 
+    def program(self, name: str) -> Path:
+        """One of the server's own programs: `psql`."""
+        return self._programs / name
+
     def start(self) -> None:
         """Errors: `RuntimeError` with the server's own words."""
         password_file = self.folder / "password"

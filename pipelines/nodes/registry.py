@@ -28,6 +28,7 @@ _OWN: dict[str, str] = {
     "filter": "pipelines.nodes.filter:Filter",
     "project": "pipelines.nodes.project:Project",
     "condition": "pipelines.nodes.condition:Condition",
+    "sink_db": "pipelines.nodes.sink_db:SinkDb",
     "sink_file": "pipelines.nodes.sink_file:SinkFileNode",
     "notify": "pipelines.nodes.notify:Notify",
     "sink_api": "pipelines.nodes.sink_api:SinkApi",
