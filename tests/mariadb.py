@@ -42,6 +42,8 @@ class Server:
         self.folder = folder
         self.port = free_port()
         self.password = secrets.token_hex(16)
+        # Temporary tables of two servers that start at once would meet in the common folder, and one of them remove the other's.
+        self._env = os.environ | {"TMPDIR": str(folder)}
         account = account_of("mysql", "nobody")
         self._account = [] if account is None else [f"--user={account.pw_name}"]
         if account is not None:
@@ -53,7 +55,9 @@ class Server:
         install = _program("mariadb-install-db")
         assert install is not None, "MariaDB is not installed"
         options = ["--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=32M", *self._account]
-        made = subprocess.run([install, "--no-defaults", f"--datadir={self.folder}/data", *options], capture_output=True, text=True, check=False)
+        made = subprocess.run(
+            [install, "--no-defaults", f"--datadir={self.folder}/data", *options], capture_output=True, text=True, check=False, env=self._env
+        )
         if made.returncode != 0:
             raise RuntimeError(f"mariadb-install-db failed: {made.stderr or made.stdout}")
         first = self.folder / "first.sql"
@@ -78,7 +82,12 @@ class Server:
         places = [f"--datadir={self.folder}/data", f"--socket={self.folder}/socket", f"--pid-file={self.folder}/pid", f"--port={self.port}"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program, *_OPTIONS, *places, *self._account, *options], stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+                [program, *_OPTIONS, *places, *self._account, *options],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
+                env=self._env,
             )
         deadline = time.monotonic() + _START_SECONDS
         while not self._answers():
