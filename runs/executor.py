@@ -578,7 +578,7 @@ def _execute(session: RunSession, task: NodeTask, attempt: int, node_log: log.No
         result = error
     except BaseException as error:
         # A bug in a node type (`sys.exit` too) must end the node, not its worker, and the run waits for an answer. The process
-        # log has the traceback; people get the kind of error.
-        logger.exception("node crashed", run_id=task.run.run_id, node_id=task.node.id)
+        # log has the traceback, unless the node was given secrets, which an error may hold; people get the kind of error.
+        logger.error("node crashed", run_id=task.run.run_id, node_id=task.node.id, exc_info=not task.run.vault, kind=type(error).__name__)  # noqa: TRY400
         result = NodeError(f"The node type {task.node.type} has a bug ({type(error).__name__}); the worker's log says where.")
     control.inbox.put(_Ended(task.node.id, attempt, result))
