@@ -149,3 +149,10 @@ def test_what_this_server_does_not_do_is_refused_when_it_is_saved() -> None:
     assert "does not take" in found["whole_module_1", "task_bundle"]
     assert "does not do" in found["each_1", "expansion"]
     assert "There is no node type 'dataset_map'" in found["mapped_1", "type"]
+
+
+def test_branches_and_waits_of_the_sdk() -> None:
+    """`wait(…) >> source_file(…)`, and `condition_node(…)` with `.when(…)` and `.otherwise(…)`, as the SDK wrote them to `sdk_branches.json`."""
+    document = json.loads((Path(__file__).parent / "sdk_branches.json").read_text())
+    assert [edge.get("condition") for edge in document["edges"]] == [None, None, True, False]
+    assert validation.validate(document).errors == ()
