@@ -40,7 +40,7 @@ class SourceDb(NodeType):
     label = "Database"
     category = "source"
     help = "Reads the rows of a query from PostgreSQL, MySQL, MariaDB, SQLite, or what SQLAlchemy has a driver for."
-    ports = Ports(0, 0)
+    ports = Ports(0, None)  # an edge into it only says that it comes after
     Config = SourceDbConfig
     trusted = True
     sql_keys = frozenset({"query"})

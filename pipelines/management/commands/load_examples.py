@@ -8,13 +8,14 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
 from brokoli_site.common import yaml
 from brokoli_site.common.errors import BrokoliError
 from brokoli_site.common.migrations import is_up_to_date
 from pipelines import definitions
 from pipelines.documents import normalised
-from pipelines.models import Pipeline
+from pipelines.models import Connection, Pipeline
 
 
 class Command(BaseCommand):
@@ -31,10 +32,18 @@ class Command(BaseCommand):
                 _copy(source, target / source.name)
         except OSError as error:
             raise CommandError(f"The data of the examples cannot be written to {target}: {error.strerror}.") from error
+        _connect()
         for path in sorted(examples.glob("*.yaml")):
             done = _load(path)
             if verbosity > 0:
                 self.stdout.write(f"{done}: {path.stem}")
+
+
+def _connect() -> None:
+    """The database of the examples, unless somebody has made it another one."""
+    now = timezone.now()
+    given = {"type": "sqlite", "host": "examples/warehouse.db", "description": "The examples' database.", "created_at": now, "updated_at": now}
+    Connection.objects.get_or_create(conn_id="example_warehouse", defaults=given)
 
 
 def _copy(source: Path, target: Path) -> None:
