@@ -30,6 +30,7 @@ _OWN: dict[str, str] = {
     "condition": "pipelines.nodes.condition:Condition",
     "sink_db": "pipelines.nodes.sink_db:SinkDb",
     "sink_file": "pipelines.nodes.sink_file:SinkFileNode",
+    "migrate": "pipelines.nodes.migrate:Migrate",
     "notify": "pipelines.nodes.notify:Notify",
     "sink_api": "pipelines.nodes.sink_api:SinkApi",
     "source_api": "pipelines.nodes.source_api:SourceApi",
