@@ -7,6 +7,7 @@ import pytest
 from django.test import Client
 
 from brokoli_site.common import yaml
+from pipelines.management.commands import load_examples
 
 pytestmark = pytest.mark.django_db
 
@@ -15,6 +16,7 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yam
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_examples_are_imported_valid_and_exported_the_same(api: Client, path: Path) -> None:
+    load_examples.connect()
     made = api.post("/api/pipelines/import", path.read_bytes(), content_type="application/yaml")
     assert made.status_code == 201, made.content
     url = made.headers["Location"]

@@ -32,14 +32,14 @@ class Command(BaseCommand):
                 _copy(source, target / source.name)
         except OSError as error:
             raise CommandError(f"The data of the examples cannot be written to {target}: {error.strerror}.") from error
-        _connect()
+        connect()
         for path in sorted(examples.glob("*.yaml")):
             done = _load(path)
             if verbosity > 0:
                 self.stdout.write(f"{done}: {path.stem}")
 
 
-def _connect() -> None:
+def connect() -> None:
     """The database of the examples, unless somebody has made it another one."""
     now = timezone.now()
     given = {"type": "sqlite", "host": "examples/warehouse.db", "description": "The examples' database.", "created_at": now, "updated_at": now}
