@@ -149,6 +149,11 @@ class Server:
             return False
         return True
 
+    @property
+    def process_id(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         """End the server at once; its data go with the folder."""
         if self._process is not None:

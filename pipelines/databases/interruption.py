@@ -34,6 +34,16 @@ class Interruption:
         # The thread that stops a node must not wait for a server that may be dead.
         self._stop.on_stop(lambda: threading.Thread(target=self._break_off, name="database-stop", daemon=True).start())
 
+    def let_go(self) -> None:
+        """Break off what is still going on, and wait no longer for it than half a second: the connection is no use afterwards."""
+        if self._stop.reason is not None or self._cancel is None:
+            return  # it is being done
+        asked = threading.Thread(target=_quietly, args=(self._cancel,), name="database-cancel", daemon=True)
+        asked.start()
+        asked.join(_CANCEL_SECONDS)
+        if asked.is_alive() and self._shut is not None:
+            _quietly(self._shut)
+
     def disarm(self) -> None:
         """The connection is closed, or about to be."""
         with self._lock:

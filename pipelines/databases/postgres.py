@@ -44,8 +44,10 @@ def opened(place: Place, addresses: Sequence[str], stop: Stop, deadline: float) 
     try:
         yield database
     finally:
-        interruption.disarm()
+        if database.is_reading:
+            interruption.let_go()
         database.close()
+        interruption.disarm()
 
 
 def _connect(place: Place, addresses: Sequence[str], stop: Stop, deadline: float) -> tuple[dbapi.Connection, Any]:
@@ -109,11 +111,17 @@ class PostgresDatabase:
     stop: Stop
     dialect: str = "postgres"
     _cursor: dbapi.Cursor | None = None
+    _is_read: bool = False
 
     def close(self) -> None:
-        for end in (*((self.connection.adbc_cancel, self._cursor.close) if self._cursor is not None else ()), self.connection.close):
+        for end in (*((self._cursor.close,) if self._cursor is not None else ()), self.connection.close):
             with contextlib.suppress(*_DriverErrors):
                 end()
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the server may still be sending rows."""
+        return self._cursor is not None and not self._is_read
 
     def ping(self) -> str:
         try:
@@ -147,6 +155,7 @@ class PostgresDatabase:
             for batch in reader:
                 self.stop.check()
                 yield pa.record_batch([plan.convert(column) for plan, column in zip(plans, batch.columns, strict=True)], schema=schema)
+            self._is_read = True
             self.stop.check()
         except _DriverErrors as error:
             raise self._failure(error) from error

@@ -1,15 +1,19 @@
 """`source_db` against real servers: types, values, refusals, stops."""
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+import psycopg
 import pytest
 
 from brokoli_site.common.errors import NodeCancelled, NodeError, NodeTimeout, TransientNodeError
 from pipelines.nodes.base import Stop
+from tests import postgres
 from tests.contracts.case import Given
 from tests.contracts.workshop import Outcome, Workshop
 from tests.programs import wait_for
@@ -335,3 +339,61 @@ def test_a_dry_run_reads_the_first_rows(workshop: Workshop, database: Database) 
     assert answer["status"] == "success", answer
     assert [row["id"] for row in answer["rows"]] == list(range(1, 11))
     wait_for(lambda: database.others() == 0, 5)
+
+
+# --- servers that die ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_server(loopback_allowed: None) -> Iterator[postgres.Server]:
+    """One that may be harmed."""
+    with postgres.running() as server:
+        yield server
+
+
+def test_a_server_that_dies_half_way(workshop: Workshop, own_server: postgres.Server) -> None:
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            workshop.run("source_db", Given({"uri": own_server.url(), "query": ENDLESS["postgres"][1]}))
+        except NodeError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    watching = Database("postgres", "postgres", own_server.port, own_server.password)
+    wait_for(lambda: watching.rows("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'COPY%' AND now() - query_start > interval '0.5 s'"))
+    own_server.restart(signal.SIGQUIT)  # a crash, and up again
+    thread.join(10)
+    assert [(type(error), "went away" in str(error)) for error in errors] == [(TransientNodeError, True)]
+    assert not workshop.artifacts()
+
+
+def test_a_stop_does_not_wait_for_a_frozen_server(workshop: Workshop, own_server: postgres.Server) -> None:
+    """It answers neither the query nor the cancellation."""
+    stop, errors = Stop(), list[BaseException]()
+
+    def work() -> None:
+        try:
+            workshop.run("source_db", Given({"uri": own_server.url(), "query": ENDLESS["postgres"][0]}), stop=stop)
+        except NodeError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    with psycopg.connect(own_server.url(), autocommit=True) as watching:
+        wait_for(lambda: watching.execute("SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()").fetchall())
+    frozen = [psutil.Process(own_server.process_id), *psutil.Process(own_server.process_id).children(recursive=True)]
+    for process in frozen:
+        process.suspend()
+    try:
+        asked = time.monotonic()
+        stop.stop(NodeCancelled("The run was cancelled."))
+        thread.join(10)
+        assert not thread.is_alive()
+        assert time.monotonic() - asked < 2
+        assert [type(error) for error in errors] == [NodeCancelled]
+    finally:
+        for process in frozen:
+            process.resume()
