@@ -20,6 +20,7 @@ from django.conf import settings as django_settings
 from brokoli_site.common.addresses import Allowed
 from pipelines.vault import StoredConnection, Vault
 from tests import mariadb, postgres
+from tests.programs import wait_for
 
 _numbers = itertools.count(1)
 
@@ -74,6 +75,17 @@ class Database:
         if self.type == "postgres":
             return int(self.rows("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")[0][0])
         return int(self.rows("SELECT count(*) FROM information_schema.processlist WHERE db = database() AND id <> connection_id()")[0][0])
+
+    def end_reader(self) -> None:
+        """End the session that has been reading rows for a moment, as a restart of the server would; it is waited for."""
+        reading = {
+            "postgres": "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+            "AND query LIKE 'COPY%' AND query_start < now() - interval '0.3 s'",
+            "mysql": "SELECT id FROM information_schema.processlist WHERE db = database() "
+            "AND id <> connection_id() AND info LIKE 'SELECT%' AND time_ms > 300",
+        }[self.type]
+        ((number,), *_) = wait_for(lambda: self.rows(reading))
+        self.rows(f"SELECT pg_terminate_backend({number})") if self.type == "postgres" else self.execute(f"KILL {number}")
 
 
 class Target(Protocol):

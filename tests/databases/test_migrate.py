@@ -1,7 +1,6 @@
 """`migrate` between real servers."""
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from tests.programs import wait_for
 from tests.servers import Database
 
 SERIES = {
-    "postgres": "SELECT g AS id, 'name ' || g AS name, CAST(g AS numeric(12, 2)) AS amount FROM generate_series(1, {}) g",
+    "postgres": "SELECT g AS id, 'name ' || g AS name, CAST(g AS numeric(12, 2)) AS amount FROM (SELECT generate_series(1, {}) AS g) t",
     "mysql": "SELECT seq AS id, concat('name ', seq) AS name, CAST(seq AS DECIMAL(12, 2)) AS amount FROM seq_1_to_{}",
 }
 TABLE = "CREATE TABLE target (id BIGINT PRIMARY KEY, name VARCHAR(100), amount DECIMAL(30, 6))"
@@ -64,18 +63,7 @@ def test_parts_are_read_at_the_same_time(workshop: Workshop, pair: tuple[Databas
 def test_a_source_that_fails_half_way_leaves_the_destination_as_it_was(mode: str, workshop: Workshop, pair: tuple[Database, Database]) -> None:
     pair[1].execute(TABLE, "INSERT INTO target VALUES (-1, 'kept', 0)")
     source = pair[0]
-    kill = {
-        "postgres": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        "mysql": "KILL {}",
-    }[source.type]
-    mine = "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"
-
-    def end() -> None:
-        wait_for(lambda: source.others() == 1)
-        time.sleep(0.3)
-        source.execute(kill.format("" if source.type == "postgres" else source.rows(mine)[0][0]))
-
-    thread = threading.Thread(target=end)
+    thread = threading.Thread(target=source.end_reader)
     thread.start()
     with pytest.raises(TransientNodeError, match="went away in the middle"):
         migrate(workshop, pair, SERIES[source.type].format(100_000_000), mode=mode)
