@@ -12,7 +12,9 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from brokoli_site.common import outbound
+from brokoli_site.common.errors import NodeError
 from pipelines.problems import kind_of, shortened
+from pipelines.vault import ConnectionDetails
 
 Kind = Literal["text", "integer", "boolean", "choice", "object", "multiline"]
 Fault = tuple[str, str]  # (JSON Pointer into the connection, sentence)
@@ -22,6 +24,7 @@ MOST_OPTIONS = 50
 LONGEST_OPTION = 100  # characters of a name
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?")
 _PASSWORD_WITHIN = re.compile(r"(?:^|[?&;])\s*(?:password|passwd|pwd|secret|token|api_?key)\s*=", re.IGNORECASE)
+_REGION = re.compile(r"[A-Za-z0-9-]{1,60}")
 _JSON_TYPES: Mapping[Kind, str] = {"integer": "integer", "boolean": "boolean", "object": "object"}
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
@@ -108,6 +111,17 @@ def _store(values: Values) -> Iterator[Fault]:
         yield from _web(Values("s3", values.host, values.port))
     if values.schema and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", values.schema):
         yield "/schema", "must be the name of a bucket: letters, digits, dots and hyphens."
+    region = values.extra.get("region")
+    if isinstance(region, str) and region and not _REGION.fullmatch(region):
+        yield "/extra/region", "must be letters, digits and hyphens, such as eu-central-1."
+
+
+def region_of(connection: ConnectionDetails) -> str:
+    """Of an `s3` connection. It is a part of the host at Amazon, so it leads nowhere else. Errors: `NodeError`."""
+    region = str(connection.extra.get("region") or "us-east-1")
+    if not _REGION.fullmatch(region):
+        raise NodeError("The region of the connection is none: letters, digits and hyphens, such as eu-central-1.")
+    return region
 
 
 def _file_server(values: Values) -> Iterator[Fault]:

@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
+import structlog
 from django.conf import settings
 
 from brokoli_site.common.errors import NodeError
@@ -19,6 +20,7 @@ ENTRY_POINT_GROUP = "brokoli.secret_stores"
 # Only these: the rest of the server's environment holds its own keys.
 ENVIRONMENT_PREFIX = "BROKOLI_CREDENTIAL_"
 MOST_BYTES = 64 * 1024
+_log = structlog.get_logger(__name__)
 _REFERENCE = re.compile(r"(?P<scheme>[a-z][a-z0-9_-]{0,30})://(?P<name>[^\s]{1,500})")
 
 
@@ -78,6 +80,16 @@ class FileStore:
         return real
 
 
+class BrokenStore:
+    """In the place of a third party's that could not be loaded, so that no name of a secret is taken for the secret."""
+
+    def __init__(self, scheme: str) -> None:
+        self.scheme = scheme
+
+    def read(self, name: str) -> str:
+        raise SecretUnavailable(f"{self.scheme}://{name}: the store cannot be loaded on this server; its log says why.")
+
+
 def _content(path: Path) -> bytes:
     """No more than a byte too many. A pipe or a device would keep the reader waiting. Errors: `OSError`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -105,7 +117,22 @@ def fetch(value: str) -> str:
     """The secret that `value` names; `value` itself when it names none. Errors: `SecretUnavailable`."""
     match = _REFERENCE.fullmatch(value)
     store = _stores().get(match["scheme"]) if match else None
-    return store.read(match["name"]) if match and store else value
+    return _read(store, match["name"]) if match and store else value
+
+
+def _read(store: SecretStore, name: str) -> str:
+    """What a third party's store raises may hold what it was about to give: only its kind is told."""
+    try:
+        found: Any = store.read(name)
+    except SecretUnavailable:
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+    else:
+        if isinstance(found, str):
+            return found
+        kind = "no text"
+    raise SecretUnavailable(f"{store.scheme}://: the store failed to give the secret ({kind}).")
 
 
 def fetch_all(value: Any) -> Any:
@@ -121,6 +148,10 @@ def fetch_all(value: Any) -> Any:
 def _stores() -> dict[str, SecretStore]:
     found: dict[str, SecretStore] = {store.scheme: store for store in (EnvironmentStore(), FileStore())}
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        store = entry_point.load()()
-        found.setdefault(store.scheme, store)
+        try:
+            store = entry_point.load()()
+            found.setdefault(store.scheme, store)
+        except Exception as error:  # a package that is broken takes no other secret with it
+            found.setdefault(entry_point.name, BrokenStore(entry_point.name))
+            _log.error("a store of secrets cannot be loaded", entry_point=entry_point.value, kind=type(error).__name__)
     return found

@@ -16,7 +16,7 @@ def of_write(error: Exception, place: Place) -> NodeError:
     known = failures.of_query(error, place)
     if known.retryable:
         return known
-    text = str(error)
+    text = failures.heard(error, place)
     if "ERROR:" in text:
         words = " ".join(_APPENDED.sub("", text.rpartition("ERROR:")[2]).split())[:_LONGEST].rstrip(". ")
         return NodeError(f"{place.system} refused the rows: {words}.")

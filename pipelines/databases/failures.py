@@ -10,6 +10,8 @@ from brokoli_site.common.errors import NodeError, TransientNodeError
 from pipelines.databases.places import Place
 
 _LONGEST = 600
+# Of what a server says, which may be a gigabyte: what is looked through for secrets, and what is understood of it.
+_MOST_HEARD, _MOST_READ = 20_000, 4_000
 
 # 08 connection, 40 serialisation and deadlocks, 53 resources, 57P the server goes away, 55P03 lock not available.
 _TRANSIENT_STATES = re.compile("08...|40...|53...|57P0[1-5]|55P03|XX000")
@@ -40,9 +42,14 @@ _APPENDED = re.compile(r"\s*(?:\bquery: |Query was: |SQLSTATE: |\nLINE \d+:|\nCO
 _ADDRESS = re.compile(r'connection to server at "[^"]*"(?: \([^)]*\))?, port \d+ failed:\s*')
 
 
+def heard(error: Exception, place: Place) -> str:
+    """The start of what was said, without secrets: they go before it is cut, or half of one would stay."""
+    return place.redact(str(error)[:_MOST_HEARD])[:_MOST_READ]
+
+
 def of_connecting(error: Exception, place: Place) -> NodeError:
     """Why `place` cannot be reached or entered."""
-    text = str(error)
+    text = heard(error, place)
     where = f"{place.system} at {place.host}:{place.port}" if place.host else place.system
     for pattern, sentence, passes in (
         (_BUSY, f"{where} takes no more connections now, or is starting or stopping.", True),
@@ -61,7 +68,8 @@ def of_connecting(error: Exception, place: Place) -> NodeError:
 
 def of_query(error: Exception, place: Place) -> NodeError:
     """What the database says against a query, in its own words; or that it went away."""
-    text, words = str(error), _words(str(error))
+    text = heard(error, place)
+    words = _words(text)
     state, number = _state(error), _number(error)
     if _GONE.search(text) or number in (2006, 2013, 2055) or state in ("57P01", "57P02", "57P03"):
         return TransientNodeError(f"{place.system} went away in the middle of the work: {words}")

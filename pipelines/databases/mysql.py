@@ -18,6 +18,7 @@ from pipelines.databases import failures, mysql_types
 from pipelines.databases.interruption import Interruption, connected
 from pipelines.databases.mysql_types import ColumnPlan, Skipped
 from pipelines.databases.places import Place
+from pipelines.databases.portions import LARGEST_VALUE, portion, texts_of
 from pipelines.databases.queries import Bound, Statement
 from pipelines.databases.reading import Reading, need_columns, renamed_note, unique
 from pipelines.nodes.base import Stop
@@ -58,7 +59,7 @@ def _connect(place: Place, addresses: Sequence[str], stop: Stop, deadline: float
 
 
 def _open(place: Place, address: str, seconds: float) -> Connection:
-    connection: Connection = pymysql.connect(
+    connection: Connection = _Bounded(
         host=place.host,  # which TLS verifies; the socket below goes to the address
         port=place.port or 3306,
         user=place.login,
@@ -85,6 +86,23 @@ def _open(place: Place, address: str, seconds: float) -> Connection:
         opened_socket.close()
         raise
     return connection
+
+
+class _Bounded(pymysql.Connection):
+    """A server may send a row in packets without end, which PyMySQL would keep."""
+
+    _left = LARGEST_VALUE
+
+    def _read_packet(self, *arguments: Any, **options: Any) -> Any:
+        self._left = LARGEST_VALUE
+        return super()._read_packet(*arguments, **options)  # type: ignore[no-untyped-call]
+
+    def _read_bytes(self, num_bytes: int) -> Any:
+        self._left -= num_bytes
+        if self._left < 0:
+            self._force_close()  # type: ignore[attr-defined]
+            raise pymysql.OperationalError(CR.CR_NET_PACKET_TOO_LARGE, f"A row is larger than {LARGEST_VALUE // 1024**2} MiB, the most that is read")
+        return super()._read_bytes(num_bytes)  # type: ignore[misc]
 
 
 def _tls(place: Place) -> dict[str, Any]:
@@ -191,9 +209,9 @@ class MysqlDatabase:
     def _batches(
         self, cursor: SSCursor, plans: Sequence[ColumnPlan], schema: pa.Schema, skipped: Skipped, notes: list[str]
     ) -> Iterator[pa.RecordBatch]:
-        size = max(1, min(20_000, _CELLS // len(plans)))
+        size, texts = max(1, min(20_000, _CELLS // len(plans))), texts_of(schema)
         try:
-            while rows := cursor.fetchmany(size):
+            while rows := portion(cursor.fetchall_unbuffered(), size, texts):
                 self.stop.check()
                 yield pa.record_batch([plan.convert(column) for plan, column in zip(plans, zip(*rows, strict=True), strict=True)], schema=schema)
             self.stop.check()

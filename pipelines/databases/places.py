@@ -4,7 +4,7 @@ What people may say is listed here: a driver's other options can read files, nam
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -71,6 +71,8 @@ class Place:
     password: str = field(default="", repr=False)
     options: Mapping[str, str] = field(default_factory=dict)
     driver: str = ""
+    # What takes secrets out of the words of a driver or a server, before they are cut.
+    redact: Callable[[str], str] = field(default=str, repr=False, compare=False)
 
     @property
     def system(self) -> str:
@@ -88,17 +90,22 @@ def place_of(conn_id: str, uri: str, vault: Vault) -> Place:
     Errors: `UnknownName`, `WrongConnection`; `NodeError` for a URI or options that cannot be read.
     """
     if conn_id:
-        return of_connection(vault.connection(conn_id, CONNECTION_TYPES))
+        return replace(of_connection(vault.connection(conn_id, CONNECTION_TYPES)), redact=vault.redact)
     place = of_uri(uri)
     if place.password:
         vault.reveal(place.password)
         vault.reveal(uri)
-    return place
+    return replace(place, redact=vault.redact)
 
 
 def of_connection(details: ConnectionDetails) -> Place:
     """Errors: `NodeError` naming the connection."""
-    label = f"the connection '{details.conn_id}'"
+    own = Vault()
+    own.reveal(details.password)
+    return replace(_of_details(details, f"the connection '{details.conn_id}'"), redact=own.redact)
+
+
+def _of_details(details: ConnectionDetails, label: str) -> Place:
     if details.type == "generic":
         return _generic(details, label)
     kind: Kind = "postgres" if details.type == "postgres" else "mysql" if details.type == "mysql" else "sqlite"
@@ -133,7 +140,8 @@ def _generic(details: ConnectionDetails, label: str) -> Place:
     if "://" in details.host or not details.extra.get("drivername"):
         place = of_uri(details.host) if _SCHEMES.get(details.host.partition(":")[0].lower()) else _of_url(_url(details.host, label), label)
         password = details.password or place.password
-        return replace(place, label=label, login=details.login or place.login, password=password, options={**place.options, **_texts(details.extra)})
+        options = {**place.options, **_texts(details.extra)}
+        return _checked(replace(place, label=label, login=details.login or place.login, password=password, options=options))
     driver = str(details.extra["drivername"])
     kind = _SCHEMES.get(driver, "generic")
     port = details.port or _PORTS.get(driver.partition("+")[0])

@@ -42,6 +42,7 @@ def opened(place: Place, addresses: Sequence[str], stop: Stop, deadline: float) 
     interruption.arm(connection.adbc_cancel, shut)
     database = PostgresDatabase(place, connection, stop)
     try:
+        database.set_up()
         yield database
     finally:
         if database.is_reading:
@@ -122,6 +123,14 @@ class PostgresDatabase:
     def is_reading(self) -> bool:
         """Whether the server may still be sending rows."""
         return self._cursor is not None and not self._is_read
+
+    def set_up(self) -> None:
+        """A backslash is a character like any other, whatever the server's setting: so our texts are quoted. Errors: `NodeError`."""
+        try:
+            self._execute("SET standard_conforming_strings = on")
+            self.connection.commit()
+        except _DriverErrors as error:
+            raise self._failure(error) from error
 
     def ping(self) -> str:
         try:

@@ -19,6 +19,7 @@ from brokoli_site.common.errors import NodeError, TransientNodeError
 from pipelines.databases import sqlite_types
 from pipelines.databases.interruption import Interruption
 from pipelines.databases.places import Place
+from pipelines.databases.portions import LARGEST_VALUE, portion, texts_of
 from pipelines.databases.queries import Statement
 from pipelines.databases.reading import Reading, need_columns, renamed_note, unique
 from pipelines.databases.sqlite_types import ColumnPlan
@@ -47,6 +48,7 @@ def opened(place: Place, path: Path, stop: Stop, *, write: bool) -> Iterator["Sq
     interruption = Interruption(stop)
     interruption.arm(connection.interrupt, None)
     try:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("SELECT count(*) FROM sqlite_schema")  # which reads the file, so that one that is none is told at once
         yield SqliteDatabase(place, connection, stop)
@@ -122,7 +124,8 @@ class SqliteDatabase:
 
     def _batches(self, cursor: sqlite3.Cursor, plans: Sequence[ColumnPlan], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         try:
-            while rows := cursor.fetchmany(max(1, min(_ROWS, 400_000 // len(plans)))):
+            most, texts = max(1, min(_ROWS, 400_000 // len(plans))), texts_of(schema)
+            while rows := portion(cursor, most, texts):
                 self.stop.check()
                 yield pa.record_batch([plan.convert(column) for plan, column in zip(plans, zip(*rows, strict=True), strict=True)], schema=schema)
             self.stop.check()

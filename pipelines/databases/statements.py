@@ -16,16 +16,18 @@ _DEFINES = frozenset({"CREATE", "ALTER", "DROP", "TRUNCATE", "COMMENT"})
 _FIRST_CREATED = re.compile(r"create\s+table\s+if\s+not\s+exists\b", re.IGNORECASE)
 _TOLD_EVERY = 1000
 
-_COMMENT = r"--[^\n]*|/\*(?:[^*]|\*(?!/))*\*/"
-_PLAIN = rf"""'[^']*(?:''[^']*)*'|"[^"]*(?:""[^"]*)*"|{_COMMENT}"""
-_ESCAPED = r"'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'"
+# Whatever has no end ends with the text. So each character is looked at once: a search that fails would begin again at the next quote.
+_COMMENT = r"--[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)"
+_PLAIN = rf"""'[^']*(?:''[^']*)*(?:'|\Z)|"[^"]*(?:""[^"]*)*(?:"|\Z)|{_COMMENT}"""
+_ESCAPED = r"'[^'\\]*(?:(?:''|\\.)[^'\\]*)*(?:'|\\?\Z)"
 # What may hold a semicolon that ends nothing, in each dialect.
 _HOLDERS = {
-    "postgres": rf"[eE]{_ESCAPED}|(\$(?:[A-Za-z_]\w*)?\$)(?:.*?)\1|{_PLAIN}",
-    "mysql": rf"""{_ESCAPED}|"[^"\\]*(?:(?:""|\\.)[^"\\]*)*"|`[^`]*`|\#[^\n]*|{_COMMENT}""",
+    "postgres": rf"[eE]{_ESCAPED}|(\$(?:[A-Za-z_]\w*)?\$)(?:.*?)(?:\1|\Z)|{_PLAIN}",
+    "mysql": rf"""{_ESCAPED}|"[^"\\]*(?:(?:""|\\.)[^"\\]*)*(?:"|\\?\Z)|`[^`]*(?:`|\Z)|\#[^\n]*|{_COMMENT}""",
 }
-_WORD = re.compile(rf"(?:\s+|{_COMMENT})*([A-Za-z]+)", re.DOTALL)
-_NOTHING = re.compile(rf"(?:\s+|{_COMMENT})*\Z", re.DOTALL)
+# Possessive (`*+`): what was skipped is not skipped again in another way, of which long runs of spaces would have millions.
+_WORD = re.compile(rf"(?:\s|{_COMMENT})*+([A-Za-z]+)", re.DOTALL)
+_NOTHING = re.compile(rf"(?:\s|{_COMMENT})*+\Z", re.DOTALL)
 
 
 def split(text: str, dialect: str) -> list[str]:

@@ -14,7 +14,7 @@ from requests_aws4auth import AWS4Auth
 from brokoli_site.common import outbound
 from brokoli_site.common.errors import NodeError
 from brokoli_site.common.outbound import Answer, Limits
-from pipelines.connection_types import base_url
+from pipelines.connection_types import base_url, region_of
 from pipelines.probes.found import Found
 from pipelines.vault import ConnectionDetails
 
@@ -48,7 +48,7 @@ def probe_http(details: ConnectionDetails, deadline: float) -> Found:
 
 def probe_s3(details: ConnectionDetails, deadline: float) -> Found:
     """A signed listing of one key of the bucket; of the buckets, when none is named."""
-    region = str(details.extra.get("region") or "us-east-1")
+    region = region_of(details)
     endpoint = base_url(details.host, details.port, "") if details.host else f"https://s3.{region}.amazonaws.com"
     address = f"{endpoint}/{quote(details.schema)}?list-type=2&max-keys=1" if details.schema else f"{endpoint}/"
     with _asked(address, _signed(address, details, region), deadline) as answer:

@@ -50,12 +50,13 @@ def parts_of(path: str) -> tuple[str, ...]:
 
 def matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
     """Whether the parts of a path are what the parts of a pattern mean; `**` is any number of folders. Hidden names only where asked for."""
-    if not pattern:
-        return not names
-    first, rest = pattern[0], pattern[1:]
-    if first == "**":
-        return any(matches(names[skipped:], rest or ("*",)) for skipped in range(len(names)))
-    return bool(names) and name_matches(names[0], first) and matches(names[1:], rest)
+    done = {0}  # how many names the parts until here may stand for; each is looked at once, however many `**` there are
+    for part in (*pattern, *("*" for _ in pattern[-1:] if pattern[-1] == "**")):
+        if part == "**":
+            done = set(range(min(done), len(names))) if done else set()
+        else:
+            done = {count + 1 for count in done if count < len(names) and name_matches(names[count], part)}
+    return len(names) in done
 
 
 def name_matches(name: str, part: str) -> bool:

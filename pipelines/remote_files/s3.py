@@ -21,7 +21,7 @@ from requests_aws4auth import AWS4Auth
 
 from brokoli_site.common.errors import BrokoliError, NodeError, TransientNodeError
 from brokoli_site.common.outbound import Answer, Client, Limits
-from pipelines.connection_types import base_url
+from pipelines.connection_types import base_url, region_of
 from pipelines.nodes.base import Stop
 from pipelines.remote_files.folder import MAGIC, MOST_ENTRIES, MOST_FILES, RemoteFile, matches, missing, parts_of, too_large, too_many
 from pipelines.vault import ConnectionDetails
@@ -29,7 +29,7 @@ from pipelines.vault import ConnectionDetails
 PART_BYTES = 16 * 1024**2  # of an upload; S3 takes 10,000 parts
 _SECONDS, _IDLE_SECONDS = 3600.0, 60.0
 _MOST_ANSWER = 16 * 1024**2
-_DEFAULT_REGION = "us-east-1"
+_MOST_PAGES = 1_000  # of a listing; S3 names a thousand objects on each, but a page may as well be empty
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _SENTENCES = {
@@ -49,7 +49,7 @@ class Bucket:
 
     def __init__(self, client: Client, details: ConnectionDetails) -> None:
         self._client = client
-        self._region = str(details.extra.get("region") or _DEFAULT_REGION)
+        self._region = region_of(details)
         self._name, _, prefix = details.schema.strip("/").partition("/")
         if not self._name:
             raise NodeError(f"The connection '{details.conn_id}' names no bucket; set its `schema`.")
@@ -134,7 +134,7 @@ class Bucket:
 
     def _listed(self, prefix: str, shown: str) -> Iterator[RemoteFile]:
         token = ""
-        while True:
+        for _ in range(_MOST_PAGES):
             query = {"list-type": "2", "encoding-type": "url", "prefix": self._prefix + prefix}
             _, body = self._done("GET", "", query | ({"continuation-token": token} if token else {}), shown)
             page = _parsed(body)
@@ -146,6 +146,7 @@ class Bucket:
             token = _child(page, "NextContinuationToken")
             if _child(page, "IsTruncated") != "true" or not token:
                 return
+        raise too_many(shown)
 
     def _key(self, path: str) -> str:
         return self._prefix + path

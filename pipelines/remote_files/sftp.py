@@ -152,8 +152,12 @@ class SftpFolder:
     def _entries(self, folder: tuple[str, ...], budget: Iterator[int]) -> Sequence[paramiko.SFTPAttributes]:
         """All at once: a listing reads ahead, and takes no other request meanwhile."""
         with contextlib.suppress(FileNotFoundError):
-            entries = self._client.listdir_iter(self._full("/".join(folder)))
-            return [entry for entry in entries if next(budget, None) is not None]
+            found = []
+            for entry in self._client.listdir_iter(self._full("/".join(folder))):
+                if next(budget, None) is None:  # and never mind the rest, of which there may be no end
+                    raise too_many("/".join(folder) or ".")
+                found.append(entry)
+            return found
         return []
 
     def _full(self, path: str) -> str:
