@@ -218,7 +218,7 @@ class Execution:
     def _reuse(self, run: Run) -> None:
         """Let finished work stand: a resumed run takes over outputs; a run claimed again repeats what lost its artifact."""
         # Not by the epoch: a first claim may have died before this, and a commit in doubt may have done it already.
-        untouched = all(attempt.status == NodeStatus.PENDING and attempt.attempt == 1 for attempt in self._attempts.values())
+        untouched = all(attempt.status == NodeStatus.PENDING and attempt.attempt == 1 and attempt.started_at is None for attempt in self._attempts.values())
         if run.resumed_from_id is not None and untouched:
             self._outputs |= reuse.take_over(run, self._spec, self._graph, self._branches, self._attempts, self._is_whole)
             return
@@ -270,7 +270,7 @@ class Execution:
         """For how long there is nothing to do but wait for what a node looks for; None while there is more, or it is hardly worth leaving."""
         if self._executing or due is None or self._slots.waiting:
             return None
-        if not any(attempt.status == NodeStatus.PENDING and attempt.parked_until for attempt in self._attempts.values()):
+        if not any(attempt.status == NodeStatus.PENDING and attempt.parked_until and self._has_inputs(node) for node, attempt in self._attempts.items()):
             return None
         seconds = min(due, self._deadline) - time.monotonic()
         return min(seconds, LONGEST_PARK.total_seconds()) if seconds >= _LEAST_PARK_SECONDS else None
@@ -306,11 +306,15 @@ class Execution:
         """When the next waiting retry may start, or a slot may be free; None when none waits (or none will be started)."""
         if not self._may_start():
             return None
-        waiting = [self._due[node_id] for node_id in self._due if self._attempts[node_id].status == NodeStatus.PENDING]
+        waiting = [self._due[node_id] for node_id in self._due if self._attempts[node_id].status == NodeStatus.PENDING and self._has_inputs(node_id)]
         if self._slots.waiting:
             now = time.monotonic()  # what is due already waits for a slot, or behind one that does
             waiting = [self._slots.look_at, *(due for due in waiting if due > now)]
         return min(waiting, default=None)
+
+    def _has_inputs(self, node_id: str) -> bool:
+        """Not so where one was lost while the node waited, and is made anew: its own end is what there is to wait for."""
+        return all(self._attempts[upstream].status in NODE_DONE for upstream in self._graph.upstream(node_id))
 
     def _may_go_on(self) -> bool:
         """Whether nodes may start, as far as memory tells, or a slot is free for one that waits."""

@@ -112,6 +112,8 @@ def start_run(run_id: UUID, owner: str) -> Lease | None:
         if not won:
             return None
         if run.not_before is not None:
+            if run.not_before > now:  # the clock was set back since, and so much later than meant would its nodes look
+                NodeRun.objects.filter(run=run, status=NodeStatus.PENDING, parked_until__gt=now).update(parked_until=now)
             return Lease(run.id, owner, run.epoch + 1, announced=False)
         if run.epoch == 0:
             notifications.note(run, "on_start")

@@ -9,12 +9,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from brokoli_site.common.errors import NodeError
+from brokoli_site.common.errors import NodeError, TransientNodeError
 from pipelines import definitions
 from pipelines.models import Pipeline
 from pipelines.nodes.base import OtherPipeline, Parked, RunFacts, Stop
 from pipelines.spec import NodeSpec
 from runs import other_pipelines, queue, triggers
+from runs.artifacts import ArtifactStore
 from runs.engine import NodeTask
 from runs.executor import Control, Execution, Outcome, Resources
 from runs.log import NodeLog
@@ -22,7 +23,7 @@ from runs.models import LogEntry, NodeRun, PoolTicket, Run, Worker
 from runs.states import RunStatus
 from runs.transitions import Lease
 from tests.factories import accept_run, claim_one, end_run, make_pipeline, register_worker, save_pipeline, sql_node
-from tests.history import past_pipeline, past_run
+from tests.history import many_runs, past_pipeline, past_run
 from tests.plans import analyse, only_indexed
 from tests.programs import wait_for
 from tests.races.test_database_away import resources  # noqa: F401 - a fixture
@@ -296,7 +297,7 @@ def test_a_clock_that_was_set_back_forgets_nobody(resources: MakeResources) -> N
 
     looks = Looks(3000)
     step(claim_one(worker), resources(looks))
-    assert looks.executed == [], "the look itself is not due"
+    assert looks.executed == ["wait"], "rather early than an hour late"
 
 
 def test_a_restart_of_everything_loses_no_parked_run(resources: MakeResources) -> None:  # noqa: F811
@@ -336,8 +337,9 @@ def test_a_resumed_run_does_not_wait_again(resources: MakeResources) -> None:  #
 def test_parked_runs_are_stepped_over_in_the_index() -> None:
     pipeline = past_pipeline()
     version = pipeline.versions.get()
+    many_runs(pipeline, 3_000)  # of a table that holds nothing else PostgreSQL rightly reads all
     later = timezone.now() + dt.timedelta(minutes=4)
-    Run.objects.bulk_create((past_run(pipeline, RunStatus.PENDING, version=version, not_before=later) for _ in range(3_000)), batch_size=500)
+    Run.objects.bulk_create((past_run(pipeline, RunStatus.PENDING, version=version, not_before=later) for _ in range(500)), batch_size=500)
     last, worker = accept_run(make_pipeline(name="Free")), register_worker()
     analyse()
     with only_indexed("runs_run"):
@@ -385,3 +387,69 @@ def test_what_a_node_gets_to_know_of_another_pipeline() -> None:
 def test_nodes_that_name_no_pipeline_cost_no_query(django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(0):
         assert other_pipelines.seen_by(NodeSpec("s", "sql", "S", {"query": "SELECT 1", "pipeline_id": "orders"}), RunFacts("r", "p", "P", {})) == {}
+
+
+# --- what is looked at again -------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_was_set_back_by_an_hour_delays_no_look_by_an_hour(resources: MakeResources) -> None:  # noqa: F811
+    run, worker, looks = accept_run(waiting_pipeline()), register_worker(), Looks(30)
+    step(claim_one(worker), resources(looks))
+
+    time_passes(run, -3600)
+    step(claim_one(worker), resources(looks))
+
+    assert looks.executed == ["wait", "wait"]
+    run.refresh_from_db()
+    assert run.not_before is not None
+    assert (run.not_before - timezone.now()).total_seconds() <= 30
+
+
+def test_a_resumed_run_that_waits_tells_once_what_it_cannot_reuse(resources: MakeResources, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    def fail(task: NodeTask, log: NodeLog, stop: Stop) -> object:
+        if task.node.id == "after":
+            raise NodeError("no luck")
+        return None
+
+    worker = register_worker()
+    run = accept_run(waiting_pipeline())
+    step(claim_one(worker), resources(fail))
+    resumed = triggers.resume(run.id)
+    monkeypatch.setattr(ArtifactStore, "verify", lambda self, key, byte_count=None: False)
+
+    for _ in range(3):
+        step(claim_one(worker), resources(Looks(30)))
+        time_passes(resumed)
+
+    told = LogEntry.objects.filter(run=resumed, message__contains="gone or damaged")
+    assert told.count() == 1
+
+
+def test_a_look_that_is_due_but_lacks_its_input_waits_for_it(resources: MakeResources, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """The input's file is lost while the run is parked, and making it anew takes a retry: nothing to do until then, so nothing is done."""
+    source = sql_node("source", "SELECT 1 AS x", max_retries=2, retry_delay=1500)
+    pipeline = definitions.create({"name": "Waiting", "nodes": [source, wait_node()], "edges": [{"from": "source", "to": "wait"}]}).pipeline
+    run, worker, looks = accept_run(pipeline), register_worker(), Looks(30, None)
+    step(claim_one(worker), resources(looks))
+    time_passes(run)
+    monkeypatch.setattr(ArtifactStore, "verify", lambda self, key, byte_count=None: False)
+    failed: list[bool] = []
+    rounds: list[float | None] = []
+    listen = Execution._listen
+
+    def fail_once(task: NodeTask, log: NodeLog, stop: Stop) -> object:
+        if task.node.id == "source" and not failed:
+            failed.append(True)
+            raise TransientNodeError("not now")
+        return looks(task, log, stop)
+
+    def counted(self: Execution, due: float | None) -> object:
+        rounds.append(due)
+        return listen(self, due)
+
+    monkeypatch.setattr(Execution, "_listen", counted)
+    step(claim_one(worker), resources(fail_once))
+
+    run.refresh_from_db()
+    assert (run.status, failed) == ("success", [True])
+    assert len(rounds) < 50, "it looped"
