@@ -48,6 +48,7 @@ class Branches:
         self._leading = frozenset(leading)
         self._takes_nothing = {node for node in self._into if ports[node].most == 0}
         self._conditional = any(edge.condition is not None for edge in spec.edges)
+        self._latest: tuple[dict[str, bool], Mapping[str, LeftOut]] = ({}, {})  # decisions and what they leave out; swapped as one, for threads
 
     @classmethod
     def of(cls, spec: PipelineSpec, graph: Graph) -> "Branches":
@@ -64,11 +65,21 @@ class Branches:
     def __bool__(self) -> bool:
         return self._conditional or bool(self._takes_nothing)
 
-    def left_out(self, decisions: Mapping[str, bool]) -> dict[str, LeftOut]:
-        """The nodes that will not run, whatever the conditions decide that have not yet; `decisions` by condition node."""
-        found: dict[str, LeftOut] = {}
+    def left_out(self, decisions: Mapping[str, bool]) -> Mapping[str, LeftOut]:
+        """The nodes that will not run, whatever the conditions decide that have not yet; `decisions` by condition node.
+
+        A run asks several times a step, and hears the same until another condition has decided.
+        """
         if not self._conditional or not decisions:
-            return found
+            return {}
+        known, found = self._latest
+        if known != decisions:
+            found = self._left_out(decisions)
+            self._latest = (dict(decisions), found)
+        return found
+
+    def _left_out(self, decisions: Mapping[str, bool]) -> dict[str, LeftOut]:
+        found: dict[str, LeftOut] = {}
         for node in self._order:
             edges = self._into.get(node, ())
             against = [_decided_against(edge, decisions, found) for edge in edges]

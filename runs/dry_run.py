@@ -4,14 +4,13 @@ import datetime as dt
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import connection
 
 from brokoli_site.common.errors import OutOfTime, Unavailable
+from brokoli_site.common.private_paths import private_paths
 from brokoli_site.common.time import iso
 from pipelines import documents, parameters, stored, validation
 from pipelines.nodes.base import RunFacts
@@ -117,7 +116,6 @@ def _job(draft: Draft, checked: PipelineSpec) -> dict[str, Any]:
         {key: found for vault in vaults.values() for key, found in vault.variables.items()},
         {name: found for vault in vaults.values() for name, found in vault.connections.items()},
     )
-    database = (connection.settings_dict["NAME"],) if connection.vendor == "sqlite" else ()
     return {
         "document": draft.document,
         "facts": {
@@ -131,7 +129,7 @@ def _job(draft: Draft, checked: PipelineSpec) -> dict[str, Any]:
         "named": {node_id: {"variables": list(vault.variables), "connections": list(vault.connections)} for node_id, vault in vaults.items()},
         "allowed": {"networks": [str(network) for network in settings.ALLOWED_NETWORKS.networks], "hosts": sorted(settings.ALLOWED_NETWORKS.hosts)},
         "data_dirs": [str(path) for path in settings.DATA_DIRS],
-        "forbidden": [str(Path(path)) for path in (settings.HOME, settings.ARTIFACTS, *database)],
+        "forbidden": [str(path) for path in private_paths()],
         "disabled_node_types": list(settings.DISABLED_NODE_TYPES),
         "memory_bytes": min(MEMORY_BYTES, settings.MEMORY_LIMIT),
         "threads": min(_THREADS, settings.ENGINE_THREADS),

@@ -12,7 +12,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -218,7 +218,8 @@ class Execution:
     def _reuse(self, run: Run) -> None:
         """Let finished work stand: a resumed run takes over outputs; a run claimed again repeats what lost its artifact."""
         # Not by the epoch: a first claim may have died before this, and a commit in doubt may have done it already.
-        untouched = all(attempt.status == NodeStatus.PENDING and attempt.attempt == 1 and attempt.started_at is None for attempt in self._attempts.values())
+        attempts = self._attempts.values()
+        untouched = all(one.status == NodeStatus.PENDING and one.attempt == 1 and one.started_at is None for one in attempts)
         if run.resumed_from_id is not None and untouched:
             self._outputs |= reuse.take_over(run, self._spec, self._graph, self._branches, self._attempts, self._is_whole)
             return
@@ -232,7 +233,7 @@ class Execution:
         self._attempts |= {attempt.node_id: attempt for attempt in repeats}
         self._outputs = {node_id: output for node_id, output in self._outputs.items() if node_id not in again}
 
-    def _left_out(self, among: Collection[str] | None = None) -> dict[str, LeftOut]:
+    def _left_out(self, among: Collection[str] | None = None) -> Mapping[str, LeftOut]:
         """The nodes that will not run, by what conditions (those `among` the given nodes) have decided."""
         return self._branches.left_out(reuse.decisions(self._outputs, among)) if self._branches else {}
 
@@ -270,7 +271,8 @@ class Execution:
         """For how long there is nothing to do but wait for what a node looks for; None while there is more, or it is hardly worth leaving."""
         if self._executing or due is None or self._slots.waiting:
             return None
-        if not any(attempt.status == NodeStatus.PENDING and attempt.parked_until and self._has_inputs(node) for node, attempt in self._attempts.items()):
+        parked = (node_id for node_id, attempt in self._attempts.items() if attempt.status == NodeStatus.PENDING and attempt.parked_until)
+        if not any(self._has_inputs(node_id) for node_id in parked):
             return None
         seconds = min(due, self._deadline) - time.monotonic()
         return min(seconds, LONGEST_PARK.total_seconds()) if seconds >= _LEAST_PARK_SECONDS else None

@@ -38,7 +38,7 @@ def standing(
         for node_id in graph.order:
             if node_id in kept and (node_id in idle or not all(upstream in kept or upstream in idle for upstream in graph.upstream(node_id))):
                 kept.discard(node_id)
-        for node_id in graph.order:
+        for node_id in reversed(graph.order):  # so that a chain of lost artifacts is followed up in one round
             needed = any(downstream not in kept and downstream not in idle for downstream in graph.downstream(node_id))
             if node_id in kept and needed and not available(node_id):
                 kept.discard(node_id)

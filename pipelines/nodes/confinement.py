@@ -1,14 +1,13 @@
 """What scripts and commands may use of the machine: which files, and how much memory."""
 
 import functools
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import structlog
 from django.conf import settings
 
 from brokoli_site.common.errors import NodeError
+from brokoli_site.common.private_paths import private_paths
 from pipelines.nodes.base import NodeContext
 from pipelines.processes import landlock
 from pipelines.processes.running import ProcessLimits, Reach
@@ -28,7 +27,7 @@ def reach_of(context: NodeContext) -> Reach | None:
         _note_that_nothing_is_confined()
         return None
     inputs = [one.path for one in context.inputs if one.path is not None]
-    return Reach(inputs, [*context.files.roots, *settings.CODE_PATHS], [*context.files.forbidden, *_private()])
+    return Reach(inputs, [*context.files.roots, *settings.CODE_PATHS], [*context.files.forbidden, *private_paths()])
 
 
 def limits_of(config: Any) -> ProcessLimits:
@@ -48,13 +47,6 @@ def too_much(config: Any) -> list[str]:
 
 def most_memory_mb() -> int:
     return int(settings.CODE_MAX_MEMORY // _MIB)
-
-
-def _private() -> list[Path]:
-    """The server's own. Its database may lie outside of its home."""
-    database: Mapping[str, Any] = settings.DATABASES["default"]
-    file = [Path(database["NAME"])] if database["ENGINE"].endswith("sqlite3") else []
-    return [settings.HOME, settings.ARTIFACTS, settings.SECRETS_DIR, *file]
 
 
 @functools.cache

@@ -2,11 +2,11 @@
 
 import threading
 import time
-from pathlib import Path
 
 from django.conf import settings
 
 from brokoli_site.common.errors import NodeTimeout
+from brokoli_site.common.private_paths import private_paths
 from pipelines.databases.opening import Opening, opened
 from pipelines.databases.places import of_connection
 from pipelines.nodes.base import Stop
@@ -32,6 +32,4 @@ def probe(details: ConnectionDetails, deadline: float) -> Found:
 
 def _folders() -> DataFolders:
     """As workers have them: neither the server's home nor its own database can be looked at."""
-    default = settings.DATABASES["default"]
-    database = (Path(default["NAME"]),) if default["ENGINE"].endswith("sqlite3") else ()
-    return DataFolders(settings.DATA_DIRS, forbidden=(settings.HOME, settings.ARTIFACTS, *database))
+    return DataFolders(settings.DATA_DIRS, forbidden=private_paths())

@@ -4,14 +4,13 @@ import argparse
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
-from django.db import connection
 
 from brokoli_site.common.migrations import is_up_to_date
+from brokoli_site.common.private_paths import private_paths
 from pipelines import sealing
 from pipelines.nodes.files import DataFolders
 from runs.artifacts import ArtifactStore
@@ -46,14 +45,9 @@ class Command(BaseCommand):
         sys.exit(worker.run())
 
 
-def _database_files() -> tuple[Path, ...]:
-    """The database, where it is a file."""
-    return (Path(connection.settings_dict["NAME"]),) if connection.vendor == "sqlite" else ()
-
-
 def _resources(concurrency: int) -> Resources:
     store = ArtifactStore(settings.ARTIFACTS)
-    folders = DataFolders(settings.DATA_DIRS, forbidden=(settings.HOME, settings.ARTIFACTS, *_database_files()))
+    folders = DataFolders(settings.DATA_DIRS, forbidden=private_paths())
     limits = EngineLimits(settings.MEMORY_LIMIT, settings.ENGINE_THREADS, settings.SPILL_LIMIT, concurrent_runs=concurrency)
     nodes = ThreadPoolExecutor(concurrency * settings.NODE_CONCURRENCY, thread_name_prefix="node")
     engine = DataEngine(store, folders, limits)
