@@ -164,7 +164,12 @@ def test_what_is_left_out_is_worked_out_once_for_the_same_decisions(monkeypatch:
     branches = branches_of(spec_of("sctf", ("s", "c"), ("c", "t", True), ("c", "f", False)))
     asked: list[Any] = []
     original = Branches._left_out
-    monkeypatch.setattr(Branches, "_left_out", lambda self, decisions: asked.append(dict(decisions)) or original(self, decisions))
+
+    def counted(self: Branches, decisions: Mapping[str, bool]) -> Any:
+        asked.append(dict(decisions))
+        return original(self, decisions)
+
+    monkeypatch.setattr(Branches, "_left_out", counted)
     decided = {"c": True}
     for _ in range(3):
         assert set(branches.left_out(dict(decided))) == {"f"}
