@@ -22,12 +22,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench import code, job, load, small
+from bench import code, job, load, migrate, small
 from examples.local_server import Api, LocalServer, ServerError, free_port, manage
 
 LATEST = Path(__file__).parent / "latest.md"
 _ENDED = frozenset({"success", "failed", "cancelled"})
 _FOLDER = "bench"
+_MIGRATE_MEMORY = "512MiB"
 _BARE_ROUNDS = 9
 
 
@@ -260,6 +261,34 @@ def loading(api: Api, folder: Path, options: Options, console: Console) -> list[
     ]
 
 
+def migration(home: Path, env: dict[str, str], options: Options, console: Console) -> list[Figure]:
+    """In a worker of its own, so that the memory is that of this work."""
+    with LocalServer(free_port(), home / "migrate.log", env | {"BROKOLI_MEMORY_LIMIT": _MIGRATE_MEMORY}) as server:
+        api = Api(server.port)
+        found = migrate.measure(
+            lambda document: dict(api.post("/api/pipelines", document)),
+            lambda pipeline: run_to_success(api, pipeline, 0.05),
+            options.rows * 5,
+        )
+        api.close()
+    if isinstance(found, str):
+        console.print(f"Left out: migrating within PostgreSQL. {found}")
+        return []
+    mebibytes = [half / 1024**2 for half in (found.first_half, found.second_half)]
+    growth = found.second_half / found.first_half
+    return [
+        Figure(
+            f"{options.rows * 5:,} rows from PostgreSQL into PostgreSQL by migrate",
+            f"{found.node:,.0f} ms; worker at most {mebibytes[0]:,.0f} MiB in the first half, {mebibytes[1]:,.0f} in the second "
+            f"(data engine limited to {_MIGRATE_MEMORY})",
+            f"psql COPY TO, piped into psql COPY FROM: {found.psql:,.0f} ms",
+            f"{found.node / found.psql:.2f}",
+            "memory flat: second half at most 1.1 times the first",
+            growth <= 1.1,
+        )
+    ]
+
+
 def machine() -> str:
     memory = psutil.virtual_memory().total / 1024**3
     return (
@@ -336,6 +365,8 @@ def main() -> int:
             with console.status("Validation…"):
                 figures.append(validation(api, options.rounds))
             api.close()
+        with console.status("A migration…"):
+            figures += migration(home, env, options, console)
     show(figures, console)
     if not quick:
         LATEST.write_text(page(figures, steps))

@@ -83,7 +83,7 @@ class NodeResult:
     """What a node did. `row_count` is its output's, or the rows that a sink wrote.
 
     Either `output` holds a new output, or `reuses` names the input node whose output is this node's too (it passed the data
-    through, or it is a sink); both are empty for a sink without inputs. `checks` is what a quality check found, to be kept
+    through, or it is a sink). `checks` is what a quality check found, to be kept
     as `checks` in the profile of its output.
     """
 
@@ -228,9 +228,15 @@ class RunSession:
                 return Parked(seconds, task.run.vault.redact(reason))
             case Written(row_count=row_count):
                 if not task.inputs:
-                    return NodeResult(row_count)
+                    return self._noted(task, context, row_count)
                 return NodeResult(row_count, reuses=task.inputs[0].node_id, lineage=_unchanged(task.inputs[0]))
         raise NodeError(f"The node type '{task.node.type}' returned {type(result).__name__}, which is no result.")
+
+    def _noted(self, task: NodeTask, context: NodeContext, row_count: int) -> NodeResult:
+        """Of a sink without inputs: its output says how many rows it wrote, so that what follows, and a run that resumes, find it done."""
+        note = Query(f"SELECT CAST({row_count:d} AS BIGINT) AS rows_written")  # noqa: S608 - a number
+        facts = output.write(self._engine.store.draft(task.artifact), context.connection, note, task.artifact, context.stop, narrow=False)
+        return NodeResult(row_count, output=facts)
 
     def _leave(self) -> None:
         with self._lock:
