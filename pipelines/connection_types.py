@@ -103,7 +103,7 @@ def _web(values: Values) -> Iterator[Fault]:
 
 
 def _beyond_path(host: str) -> str:
-    return "It ends before any ? or #." if re.search("[?#]", host) else ""
+    return "It ends before any ?, # or backslash." if re.search(r"[?#\\]", host) else ""
 
 
 def _store(values: Values) -> Iterator[Fault]:
@@ -161,10 +161,14 @@ def _is_host(text: str) -> bool:
 
 def base_url(host: str, port: int | None, schema: str) -> str:
     """The address under which an `http` connection asks, without a slash at its end: `host` may be that already. Without a scheme it is https."""
+    host = host.strip()
     url = host if "://" in host else f"{schema or 'https'}://{host}"
-    parts = urlsplit(url)
     try:
-        suffix = f":{port}" if port is not None and parts.port is None else ""
+        parts = urlsplit(url)
+    except ValueError:  # brackets without an address
+        return url
+    try:
+        suffix = f":{port}" if port and parts.port is None else ""
     except ValueError:  # no number
         suffix = ""
     return f"{parts.scheme}://{parts.netloc}{suffix}{parts.path}".rstrip("/")

@@ -86,6 +86,11 @@ def declared(dialect: str, type_name: str, *, key: bool = False) -> str:
     return {"postgres": _POSTGRES, "mysql": _MYSQL, "sqlite": _SQLITE}.get(dialect, _GENERIC)[about.kind]
 
 
+def spelled(type_name: str, dialect: str) -> str:
+    """A standard type as a dialect of sqlglot writes it: BLOB is BYTEA in `redshift`, TEXT is VARCHAR(MAX) in `tsql`."""
+    return exp.DataType.build(type_name).sql(dialect=dialect)
+
+
 def _integer(dialect: str, about: ColumnKind) -> str:
     if dialect == "sqlite":
         # Its integers are signed ones of 64 bits; larger values keep their digits as text.

@@ -89,6 +89,8 @@ def _number(error: Exception) -> int | None:
 
 def _words(text: str) -> str:
     """The server's own sentence, on one line."""
+    if told := re.search(r"""^\{'S': .*?'M': (['"])(.*?)\1, '[A-Z]': """, text, re.DOTALL):  # of pg8000: the fields of PostgreSQL's message
+        text = told[2]
     if pair := re.match(r"""^\(\d+, ['"](.*)['"]\)$""", text, re.DOTALL):  # of PyMySQL
         text = pair[1]
     text = _APPENDED.sub("", _WRAPPING.sub("", _ADDRESS.sub("", text.strip())))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from brokoli_site.common.errors import NodeError, TransientNodeError
-from pipelines.databases.declaring import identifier, table_parts
+from pipelines.databases.declaring import identifier, spelled, table_parts
 
 if TYPE_CHECKING:
     from pipelines.databases.loading import Session
@@ -58,11 +58,16 @@ def ensure(session: "Session", mark: Mark) -> None:
 def creation(session: "Session", table: str) -> str:
     """The statement that creates the table, in the dialect of the session."""
     text = "VARCHAR(200)" if session.dialect != "mysql" else "VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-    types = (f"{text} NOT NULL", f"{text} NOT NULL", f"{text} NOT NULL", "BIGINT", "TIMESTAMP DEFAULT CURRENT_TIMESTAMP")
+    number, moment = ("BIGINT", "TIMESTAMP")
+    if session.dialect == "generic":
+        text, number, moment = (spelled(one, session.quotes) for one in (text, number, moment))
+    types = (f"{text} NOT NULL", f"{text} NOT NULL", f"{text} NOT NULL", number, f"{moment} DEFAULT CURRENT_TIMESTAMP")
     lines = [f"{identifier(name, session.quotes)} {kind}" for name, kind in zip(_COLUMNS, types, strict=True)]
     keys = ", ".join(identifier(name, session.quotes) for name in _COLUMNS[:2])
     engine = " ENGINE=InnoDB" if session.dialect == "mysql" else ""
-    return f"CREATE TABLE IF NOT EXISTS {_name(session, table)} ({', '.join(lines)}, PRIMARY KEY ({keys})){engine}"
+    # Not every database knows these words, and `ensure` has looked already.
+    unless = "" if session.dialect == "generic" else "IF NOT EXISTS "
+    return f"CREATE TABLE {unless}{_name(session, table)} ({', '.join(lines)}, PRIMARY KEY ({keys})){engine}"
 
 
 def claim(session: "Session", mark: Mark, target: str) -> int | None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from brokoli_site.common.errors import NodeError
 from pipelines.databases import ledger
-from pipelines.databases.declaring import declared, identifier, table_parts
+from pipelines.databases.declaring import declared, identifier, spelled, table_parts
 from pipelines.databases.fitting import Fit, TargetColumn, fit, missing_keys
 from pipelines.databases.ledger import Mark
 from pipelines.expressions import quote
@@ -262,7 +262,10 @@ def existing(session: Session, table: str) -> TargetTable:
 def creation(session: Session, table: str, schema: Schema, keys: Sequence[str]) -> str:
     """The statement that creates a table for these columns."""
     wanted = {key.casefold() for key in keys}
-    lines = [f"{identifier(c.name, session.quotes)} {declared(session.dialect, c.type, key=c.name.casefold() in wanted)}" for c in schema]
+    types = [declared(session.dialect, c.type, key=c.name.casefold() in wanted) for c in schema]
+    if session.dialect == "generic":
+        types = [spelled(one, session.quotes) for one in types]
+    lines = [f"{identifier(c.name, session.quotes)} {one}" for c, one in zip(schema, types, strict=True)]
     names = [identifier(c.name, session.quotes) for c in schema if c.name.casefold() in wanted]
     if names:
         lines.append(f"PRIMARY KEY ({', '.join(names)})")

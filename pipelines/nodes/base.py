@@ -224,7 +224,7 @@ class PassThrough:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A sink wrote this many rows to where its config says; its output, for showing, is its input."""
+    """A sink wrote this many rows to where its config says; its output, for showing, is its input, or without one a row of `rows_written`."""
 
     row_count: int
 

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, unquote_plus, urlencode, urlsplit
 from brokoli_site.common import outbound
 from brokoli_site.common.errors import NodeError
 from pipelines import references
+from pipelines.connection_types import base_url
 from pipelines.nodes.base import NodeContext
 from pipelines.vault import ConnectionDetails, Vault
 from pipelines.web import headers as header_rules
@@ -71,22 +72,19 @@ def target(context: NodeContext, config: HttpConfig, key: str, url: str) -> Targ
     return Target(address, headers, guarded)
 
 
-def base_url(connection: ConnectionDetails) -> str:
+def _base(connection: ConnectionDetails) -> str:
     """What a connection of type `http` names, without a slash at its end. Errors: `NodeError`."""
-    host = connection.host.strip()
-    url = host if "://" in host else f"{connection.schema or 'https'}://{host}"
-    if fault := outbound.check_url(url):
+    base = base_url(connection.host, connection.port, connection.schema)
+    if fault := outbound.check_url(base):
         raise NodeError(f"The connection '{connection.conn_id}' names no usable host. {fault}")
-    parts = urlsplit(url)
-    if parts.query or parts.fragment or "\\" in url:
+    if any(mark in connection.host for mark in "?#\\"):
         raise NodeError(f"The host of the connection '{connection.conn_id}' must end with its path: no '?', '#' or backslash.")
-    port = f":{connection.port}" if connection.port and parts.port is None else ""
-    return f"{parts.scheme}://{parts.netloc}{port}{parts.path}".rstrip("/")
+    return base
 
 
 def _joined(connection: ConnectionDetails, url: str, key: str) -> str:
     """A path is appended to the connection's address; a whole address must have its origin."""
-    base = base_url(connection)
+    base = _base(connection)
     if not url.lower().startswith(("http://", "https://")):
         return base + "/" + url.lstrip("/") if url.strip("/") else base
     if not outbound.check_url(url) and not same_origin(base, url):

@@ -186,6 +186,8 @@ def test_options_may_be_the_text_of_an_object(api: Client) -> None:
         ({"type": "http", "schema": "", "host": "https://ada:hunter2@api.example.org"}, "/host"),
         ({"type": "http", "schema": "", "host": "ftp://api.example.org"}, "/host"),
         ({"type": "http", "schema": "", "host": "api.example.org/?key=1"}, "/host"),
+        ({"type": "http", "schema": "", "host": "http://[::1"}, "/host"),
+        ({"type": "http", "schema": "", "host": "api.example.org\\@10.0.0.1"}, "/host"),
         ({"type": "http", "schema": "gopher"}, "/schema"),
         ({"type": "http", "schema": "", "extra": {"headers": "x"}}, "/extra/headers"),
         ({"type": "http", "schema": "", "extra": {"headers": {"a": 1}}}, "/extra/headers"),
