@@ -234,7 +234,7 @@ class RunSession:
 
     def _noted(self, task: NodeTask, context: NodeContext, row_count: int) -> NodeResult:
         """Of a sink without inputs: its output says how many rows it wrote, so that what follows, and a run that resumes, find it done."""
-        note = Query(f"SELECT CAST({row_count:d} AS BIGINT) AS rows_written")  # noqa: S608 - a number
+        note = Query(f"SELECT CAST({row_count:d} AS BIGINT) AS rows_written")
         facts = output.write(self._engine.store.draft(task.artifact), context.connection, note, task.artifact, context.stop, narrow=False)
         return NodeResult(row_count, output=facts)
 
