@@ -50,6 +50,8 @@ def each(part: Callable[[Cases], Any]) -> list[Any]:
 
 
 each_type = pytest.mark.parametrize("name", TYPES)
+# Of these a million rows go to another program and back, which takes seconds.
+OUTSIDE = frozenset({"migrate", "sink_api", "sink_db", "source_api", "source_db"})
 
 
 @pytest.fixture(autouse=True)
@@ -217,7 +219,7 @@ def test_any_data_passes_unharmed(name: str, table: str, workshop: Workshop) -> 
     assert_same(rows, workshop.rows(f"FROM ({table})"), ordered=CASES[name].ordered)
 
 
-@each_type
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in OUTSIDE else name for name in TYPES])
 def test_a_million_rows_pass_in_little_memory(name: str, tmp_path: Path) -> None:
     workshop = Workshop(tmp_path, memory_mib=256)
     try:

@@ -71,6 +71,7 @@ def test_a_source_that_fails_half_way_leaves_the_destination_as_it_was(mode: str
     assert pair[1].rows("SELECT id, name FROM target") == [(-1, "kept")]
 
 
+@pytest.mark.slow
 def test_a_stop_leaves_the_destination_as_it_was(workshop: Workshop, pair: tuple[Database, Database]) -> None:
     pair[1].execute(TABLE, "INSERT INTO target VALUES (-1, 'kept', 0)")
     stop, errors = Stop(), list[NodeError]()

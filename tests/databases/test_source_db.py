@@ -336,6 +336,7 @@ def own_server(loopback_allowed: None) -> Iterator[postgres.Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_half_way(workshop: Workshop, own_server: postgres.Server) -> None:
     errors: list[BaseException] = []
 
@@ -355,6 +356,7 @@ def test_a_server_that_dies_half_way(workshop: Workshop, own_server: postgres.Se
     assert not workshop.artifacts()
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_a_frozen_server(workshop: Workshop, own_server: postgres.Server) -> None:
     """It answers neither the query nor the cancellation."""
     stop, errors = Stop(), list[BaseException]()

@@ -9,7 +9,7 @@ import requests
 
 from tests.conftest import StartServer
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.slow]
 
 
 def pieces(body: bytes, size: int = 1000) -> Iterator[bytes]:

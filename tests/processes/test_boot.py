@@ -11,7 +11,7 @@ from pipelines import variables
 from tests.conftest import StartWorker
 from tests.programs import free_port
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.slow]
 
 
 def _file(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from tests.engine.test_children import DAEMON
 from tests.factories import accept_run, make_pipeline
 from tests.programs import Program, wait_for
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.slow]
 
 STUBBORN = f"{DAEMON}\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ndaemon()\nprint('ready')\nwhile True: time.sleep(60)"
 

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import pytest
 from django.test import Client
 
 from runs.models import NodeOutput, Run
 from tests.conftest import StartWorker
 from tests.factories import accept_run, make_pipeline, sql_node
+
+pytestmark = pytest.mark.slow
 
 ORDERS = "SELECT * FROM (VALUES (1, 'DE', 5.0), (2, 'US', 7.0)) t(id, country, amount)"
 

@@ -3,9 +3,12 @@
 import itertools
 
 import psutil
+import pytest
 import requests
 
 from tests.conftest import StartServer
+
+pytestmark = pytest.mark.slow
 
 PATHS = ("/api/runs", "/api/runs/nope", "/admin/runs/run/")
 

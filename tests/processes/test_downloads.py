@@ -13,6 +13,8 @@ from tests.conftest import StartServer
 from tests.history import lines, past_pipeline, produce, saved_run
 from tests.programs import Server
 
+pytestmark = pytest.mark.slow
+
 MEGABYTE = 1024**2
 
 

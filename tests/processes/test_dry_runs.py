@@ -21,7 +21,7 @@ from tests.conftest import StartServer
 from tests.programs import wait_for
 from tests.writes import everything_in
 
-pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database, pytest.mark.slow]
 
 
 def sql(node_id: str, query: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from tests.factories import accept_run, make_pipeline, sql_node
 from tests.programs import free_port, wait_for
 from tests.receivers import answer, receiver
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 def hooked(hooks: dict[str, Any], query: str = "SELECT 1 AS x") -> Pipeline:
