@@ -425,6 +425,9 @@ class Execution:
         self._lines = [line for line in self._lines if line.seq not in stored]
         for line in self._lines:
             line.seq = None  # unsaved again
+        if not self._announced:
+            started = LogEntry.objects.filter(run_id=self.lease.run_id, kind=EntryKind.RUN_STARTED, data__epoch=self.lease.epoch)
+            self._announced = started.exists()
 
     def _gather_lines(self) -> bool:
         for _, node_log in self._executing.values():

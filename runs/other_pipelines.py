@@ -16,6 +16,8 @@ def seen_by(node: NodeSpec, facts: RunFacts) -> dict[str, OtherPipeline]:
 
 
 def _seen(name: str, facts: RunFacts) -> OtherPipeline | None:
+    if "\0" in name:  # of a secret's file, say; PostgreSQL refuses the question
+        return None
     key = parse_id(name)
     pipelines = Pipeline.objects.live().filter(Q(id=key) | Q(pipeline_id=name) if key else Q(pipeline_id=name))
     pipeline = pipelines.only("id", "name").first()

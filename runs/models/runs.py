@@ -99,7 +99,8 @@ class Run(models.Model):
             models.Index(fields=["status", "-priority", "id", "pipeline", "backfill", "not_before"], name="run_queue"),
             models.Index(fields=["owner", "status"], name="run_owner"),
             models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="run_finished"),
-            models.Index(fields=["pipeline", "logical_date"], condition=Q(logical_date__isnull=False), name="run_logical_date"),
+            models.Index(fields=["pipeline", "logical_date", "-id"], condition=Q(logical_date__isnull=False), name="run_logical_date"),
+            models.Index(fields=["pipeline", "interval_end", "-id"], condition=Q(interval_end__isnull=False), name="run_interval"),
             models.Index(fields=["backfill", "id"], condition=Q(backfill__isnull=False), name="run_backfill"),
             models.Index(fields=["upstream_run"], condition=Q(upstream_run__isnull=False), name="run_upstream"),
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -24,7 +24,7 @@ from runs.states import RunStatus
 from runs.transitions import Lease
 from tests.factories import accept_run, claim_one, end_run, make_pipeline, register_worker, save_pipeline, sql_node
 from tests.history import many_runs, past_pipeline, past_run
-from tests.plans import analyse, only_indexed
+from tests.plans import analyse, only_indexed, plan
 from tests.programs import wait_for
 from tests.races.test_database_away import resources  # noqa: F401 - a fixture
 
@@ -369,7 +369,7 @@ def test_what_a_node_gets_to_know_of_another_pipeline() -> None:
     def seen(name: str) -> dict[str, OtherPipeline]:
         return other_pipelines.seen_by(NodeSpec("w", "wait", "W", {"condition": "pipeline", "pipeline_id": name}), facts)
 
-    assert seen("orders") == {}
+    assert seen("orders") == seen("a\0b") == {}
     orders = save_pipeline("Orders")
     assert seen("orders") == {"orders": OtherPipeline("Orders")}
     end_run(accept_run(orders, logical_date=date), RunStatus.SUCCESS)
@@ -382,6 +382,22 @@ def test_what_a_node_gets_to_know_of_another_pipeline() -> None:
     assert seen("${param.nope}") == {}
     Pipeline.objects.filter(id=orders.id).update(deleted_at=timezone.now())
     assert seen("orders") == {}
+
+
+def test_a_run_of_a_date_or_an_interval_is_found_in_an_index() -> None:
+    """Also where there is none yet: each look would read the whole history."""
+    pipeline = past_pipeline()
+    end = dt.datetime(2024, 5, 7, tzinfo=dt.UTC)
+    many_runs(pipeline, 1_000, interval_end=end)
+    facts = RunFacts("run", "p", "P", {}, logical_date=end.date(), interval_end=end + dt.timedelta(days=1))
+    analyse()
+    with only_indexed("runs_run") as queries:
+        found = other_pipelines.seen_by(NodeSpec("w", "wait", "W", {"condition": "pipeline", "pipeline_id": "orders"}), facts)
+    assert found["orders"].of_interval == ""
+    asked = [query["sql"] for query in queries.captured_queries]
+    for column, index in (("interval_end", "run_interval"), ("logical_date", "run_logical_date")):
+        (sql,) = (one for one in asked if f'"{column}" =' in one)
+        assert index in plan(sql)
 
 
 def test_nodes_that_name_no_pipeline_cost_no_query(django_assert_num_queries: Any) -> None:
@@ -453,3 +469,24 @@ def test_a_look_that_is_due_but_lacks_its_input_waits_for_it(resources: MakeReso
     run.refresh_from_db()
     assert (run.status, failed) == ("success", [True])
     assert len(rounds) < 50, "it looped"
+
+
+def test_a_commit_in_doubt_tells_once_that_a_run_goes_on(resources: MakeResources, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    run, worker, opened = accept_run(waiting_pipeline()), register_worker(), resources(Looks(30, None))
+    step(claim_one(worker), opened)
+    time_passes(run)
+    lost: list[bool] = []
+    note = Execution._note_announced
+
+    def answer_lost(self: Execution) -> None:
+        """After the commit: it stands, and its worker cannot know."""
+        if not lost:
+            lost.append(True)
+            raise OperationalError("server closed the connection unexpectedly")
+        note(self)
+
+    monkeypatch.setattr(Execution, "_note_announced", answer_lost)
+    step(claim_one(worker), opened)
+
+    assert lost
+    assert kinds(run, after=5) == ["run.started", "node.completed", "node.started", "node.completed", "run.completed"]
