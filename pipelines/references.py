@@ -38,6 +38,7 @@ _TEMPLATES = {
     "data_interval_start": "run.interval_start",
     "data_interval_end": "run.interval_end",
 }
+_SCHEME = re.compile(r"^\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _RUN_NAMES = ("id", "date", "date_nodash", "started_at", "interval_start", "interval_end")
 _NO_INTERVAL = "; only runs that a schedule or a backfill of its intervals made have one"
 STORED = ("var", "secret")  # kinds that the vault answers
@@ -78,6 +79,22 @@ def find(text: str) -> Iterator[Reference]:
             full = match["name"].strip()
         kind, _, name = full.partition(".")
         yield Reference(match[0], kind, name, match.start(), match.end(), escaped)
+
+
+def param_in_host(address: str) -> bool:
+    """Whether an address, as a document has it, leaves a part of its host (or what is before that) to a param."""
+    start = re.split(r"[/?#\\]", _SCHEME.sub("", address), maxsplit=1)[0]
+    return any(reference.kind == "param" and not reference.escaped for reference in find(start))
+
+
+def names_secret(value: Any, vault: Vault) -> bool:
+    """Whether any text in `value`, a part of a config as it is written, stands for a secret."""
+    if isinstance(value, Mapping | list | tuple):
+        return any(names_secret(inner, vault) for inner in (value.values() if isinstance(value, Mapping) else value))
+    if not isinstance(value, str):
+        return False
+    stored = [vault.variables.get(one.name) for one in find(value) if one.kind in STORED and not one.escaped]
+    return any(one is not None and one.is_secret for one in stored)
 
 
 def _template_name(name: str) -> str | None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from pipelines.column_lineage.queries import trace
-from pipelines.column_lineage.values import Column, Influence, Source, Table, Untraceable, Value, distinct_names
+from pipelines.column_lineage.values import MOST_COLUMNS, Column, Influence, Source, Table, Untraceable, Value, distinct_names
 from pipelines.expressions.parser import SyntaxProblem
 from pipelines.nodes.base import Schema
 
@@ -18,7 +18,6 @@ Facts = dict[str, Any]
 
 # Beyond these, facts would cost more than a run should pay for them, in time and in the database.
 _LONGEST_SQL = 100_000
-_MOST_COLUMNS = 10_000
 _MOST_ENTRIES = 20_000
 
 
@@ -33,7 +32,7 @@ class TracedInput:
 
 def facts_of(sql: str, inputs: Sequence[TracedInput], output: Sequence[str]) -> Facts | None:
     """What the query `sql` makes of its inputs; `output` are the names of the columns that came out. None: not known."""
-    if len(sql) > _LONGEST_SQL or sum(len(one.schema) for one in inputs) > _MOST_COLUMNS or len(output) > _MOST_COLUMNS:
+    if len(sql) > _LONGEST_SQL or sum(len(one.schema) for one in inputs) > MOST_COLUMNS or len(output) > MOST_COLUMNS:
         return None
     names = tuple((one.view, tuple(column.name for column in one.schema)) for one in inputs)
     try:

@@ -11,6 +11,9 @@ Influence = tuple[str, str, str]  # (view, column, how: filter, join, group_by, 
 _NOTHING: frozenset[Source] = frozenset()
 
 
+MOST_COLUMNS = 10_000
+
+
 class Untraceable(Exception):
     """The query holds something of which it is not known where its columns come from."""
 
@@ -46,6 +49,11 @@ class Table:
 
     columns: tuple[Column, ...]
     rows: frozenset[Influence] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Errors: `Untraceable` for more columns than are followed: a chain of joins with itself has twice as many in each link."""
+        if len(self.columns) > MOST_COLUMNS:
+            raise Untraceable(f"{len(self.columns)} columns")
 
 
 def combined(values: Iterable[Value], transformation: Transformation = "expression") -> Value:

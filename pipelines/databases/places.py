@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from brokoli_site.common.errors import NodeError
+from pipelines import references
 from pipelines.vault import ConnectionDetails, Vault
 
 Kind = Literal["postgres", "mysql", "sqlite", "generic"]
@@ -84,14 +85,18 @@ class Place:
         return {name: path for name, path in self.options.items() if name in _FILE_OPTIONS and path != "system"}
 
 
-def place_of(conn_id: str, uri: str, vault: Vault) -> Place:
+def place_of(conn_id: str, uri: str, vault: Vault, written: object = "") -> Place:
     """The database that a config names: its connection, else its URI, whose password is hidden from now on.
+
+    `written` is the URI with its references: who may only run a pipeline must not choose where its secrets go.
 
     Errors: `UnknownName`, `WrongConnection`; `NodeError` for a URI or options that cannot be read.
     """
     if conn_id:
         return replace(of_connection(vault.connection(conn_id, CONNECTION_TYPES)), redact=vault.redact)
     place = of_uri(uri)
+    if isinstance(written, str) and references.param_in_host(written) and references.names_secret(written, vault):
+        raise NodeError("A param cannot be a part of the host of a URI beside a secret. Use a connection, which has a host of its own.")
     if place.password:
         vault.reveal(place.password)
         vault.reveal(uri)

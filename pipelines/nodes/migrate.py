@@ -131,7 +131,7 @@ class Migrate(NodeType):
 def _place(context: NodeContext, conn_id: str, uri: str, field: str) -> Place:
     if not conn_id and not uri:
         raise NodeError(f"Field '{field}': name a connection, or give a URI.")
-    return place_of(conn_id, uri, context.run.vault)
+    return place_of(conn_id, uri, context.run.vault, context.node.config.get(field.replace("conn_id", "uri")))
 
 
 def _rows(context: NodeContext, source: Place) -> Stream | Partitioned:

@@ -88,8 +88,12 @@ def find(type_name: str) -> NodeType | None:
 
 
 def all() -> tuple[NodeType, ...]:  # noqa: A001 - read as `registry.all()`
-    """Every node type, by name, those that are turned off too (`is_disabled` tells). Errors: `InvalidNodeType`."""
-    return tuple(_load(name) for name in names())
+    """Every node type that can be used, by name, those that are turned off too (`is_disabled` tells).
+
+    One of a third party that cannot be loaded is left out: whoever uses it is told (`get`), and nobody else.
+    Errors: `InvalidNodeType` for a name that is taken.
+    """
+    return tuple(found for name in names() if (found := find(name)) is not None)
 
 
 def names() -> tuple[str, ...]:
@@ -138,9 +142,11 @@ def _load(name: str) -> NodeType:
     where = target.value if target is not None else _OWN[name]
     try:
         found = target.load() if target is not None else _import(where)
-    except (ImportError, AttributeError) as error:
+        return _checked(name, where, found)
+    except InvalidNodeType:
+        raise
+    except Exception as error:  # whatever a third party's module does when it is imported
         raise InvalidNodeType(f"Node type '{name}' cannot be loaded from {where}: {error}.") from error
-    return _checked(name, where, found)
 
 
 def _import(path: str) -> object:

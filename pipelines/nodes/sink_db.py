@@ -126,7 +126,7 @@ class SinkDb(NodeType):
 @contextmanager
 def _session(context: NodeContext, *, read_only: bool = False) -> Iterator[Session]:
     config: SinkDbConfig = context.config
-    place = place_of(config.conn_id, config.uri, context.run.vault)
+    place = place_of(config.conn_id, config.uri, context.run.vault, context.node.config.get("uri"))
     if place.kind == "sqlite" and not config.create_table:
         context.files.resolve_read(place.database)  # nothing to write to: no empty file is left behind to tell of it
     with opened(place, Opening(context.stop, context.files, write=not read_only)) as database:
@@ -135,7 +135,7 @@ def _session(context: NodeContext, *, read_only: bool = False) -> Iterator[Sessi
 
 def _is_new_file(context: NodeContext) -> bool:
     """Whether the database is a file that writing would create."""
-    place = place_of(context.config.conn_id, context.config.uri, context.run.vault)
+    place = place_of(context.config.conn_id, context.config.uri, context.run.vault, context.node.config.get("uri"))
     return place.kind == "sqlite" and not context.files.resolve_target(place.database).exists()
 
 

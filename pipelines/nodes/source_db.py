@@ -68,7 +68,7 @@ def _place(context: NodeContext) -> Place:
     config: SourceDbConfig = context.config
     if not config.conn_id and not config.uri:
         raise NodeError("Field 'conn_id': name a connection, or give a 'uri'.")
-    return place_of(config.conn_id, config.uri, context.run.vault)
+    return place_of(config.conn_id, config.uri, context.run.vault, context.node.config.get("uri"))
 
 
 def _opening(context: NodeContext) -> Opening:

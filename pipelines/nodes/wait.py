@@ -15,7 +15,7 @@ from brokoli_site.common import outbound
 from brokoli_site.common.addresses import AddressRefused, UnknownHost
 from brokoli_site.common.errors import NodeError, NodeTimeout
 from brokoli_site.common.time import human_duration
-from pipelines import durations
+from pipelines import durations, references
 from pipelines.nodes.base import Analysis, Column, NodeConfig, NodeContext, NodeType, Parked, PassThrough, Ports, Query, Result, Schema
 from pipelines.nodes.files import MissingFile
 from pipelines.problems import Problem
@@ -133,6 +133,8 @@ def _file(context: NodeContext, config: WaitConfig) -> _Look:
 
 
 def _http(context: NodeContext, config: WaitConfig) -> _Look:
+    if references.param_in_host(str(context.node.config.get("url", ""))) and references.names_secret(context.node.config, context.run.vault):
+        raise NodeError("Field 'url': a param cannot be a part of the host beside a secret.")
     shown = config.url.split("?", maxsplit=1)[0].split("#", maxsplit=1)[0]
     awaited = f"{shown} to answer {config.expect_status}"
     # A status of redirection is waited for itself.

@@ -1,7 +1,6 @@
 """Where a node's requests go, and with which credentials. Credentials stay with their origin: scheme, host and port."""
 
 import base64
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -66,7 +65,8 @@ def target(context: NodeContext, config: HttpConfig, key: str, url: str) -> Targ
         if fault := header_rules.fault(name, value):
             raise NodeError(f"Field 'headers': {fault}")
     guarded = any(name.lower() not in outbound.HARMLESS_HEADERS for name in headers)
-    if guarded and connection is None and (fault := param_fault(str(context.node.config.get(key, "")))):
+    sends_secrets = guarded or references.names_secret(context.node.config, vault)
+    if sends_secrets and connection is None and (fault := param_fault(str(context.node.config.get(key, "")))):
         raise NodeError(f"Field '{key}': {fault}")
     _hide(vault, headers, address, config.auth_password)
     return Target(address, headers, guarded)
@@ -115,8 +115,7 @@ def _basic(user: str, password: str) -> str:
 
 def param_fault(written: str) -> str:
     """Why an address, as the document has it, is not asked with credentials: who may only run a pipeline must not choose where they go."""
-    start = re.split(r"[/?#\\]", re.sub(r"^https?://", "", written, flags=re.IGNORECASE), maxsplit=1)[0]
-    if not any(reference.kind == "param" for reference in references.find(start)):
+    if not references.param_in_host(written):
         return ""
     return "a param cannot be a part of the host while the node sends credentials. Put them into a connection, which has a host of its own."
 
