@@ -161,6 +161,11 @@ def _names(text: str, _: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _node_types(text: str, known: Mapping[str, Any]) -> tuple[str, ...]:
+    """An empty variable stands for the default, here as everywhere, so "no types" needs a word of its own."""
+    return tuple(name for name in _names(text, known) if name != "none")
+
+
 def _origins(text: str, known: Mapping[str, Any]) -> tuple[str, ...]:
     origins = _names(text, known)
     if not all(re.fullmatch(r"https?://[^/\s]+", origin) for origin in origins):
@@ -249,7 +254,7 @@ VARIABLES = (
     Variable("BROKOLI_LEASE_SECONDS", "15", "Seconds without a heartbeat after which a worker's runs go to another.", _integer(2, 3600)),
     Variable("BROKOLI_MAX_DEATHS", "3", "Workers that a run may lose before it fails.", _integer(1, 100)),
     Variable("BROKOLI_DRAIN_SECONDS", "30", "Seconds that running nodes get to finish when a worker is told to stop.", _integer(0, 86400)),
-    Variable("BROKOLI_DISABLED_NODE_TYPES", "bash", "Node types that are refused, separated by commas.", _names),
+    Variable("BROKOLI_DISABLED_NODE_TYPES", "bash", "Node types that are refused, separated by commas; `none` refuses none.", _node_types),
     Variable(
         "BROKOLI_ALLOWED_NETWORKS",
         "",

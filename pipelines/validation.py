@@ -234,8 +234,10 @@ def _node(node: NodeSpec, node_type: NodeType, inputs: Sequence[KnownInput], pro
     most = node_type.ports.most
     if len(inputs) < least or (most is not None and len(inputs) > most):
         return None
-    known = documents.NODE_SETTINGS
-    problems.extend(_unknown(node, key) for key in (unknown_keys(config) if config is not None else ()) if key not in known)
+    known = documents.NODE_SETTINGS  # an underscore begins the SDK's notes to itself, such as `_schema_hint`
+    problems.extend(
+        _unknown(node, key) for key in (unknown_keys(config) if config is not None else ()) if key not in known and not key.startswith("_")
+    )
     try:
         analysis = Analysis(node_type.analyse_faulty(node, inputs)) if config is None else node_type.analyse_inputs(node, config, inputs)
     except BrokoliError as error:

@@ -25,6 +25,8 @@ OUT_OF_MEMORY = (
     "lower BROKOLI_WORKER_CONCURRENCY, check BROKOLI_SPILL_LIMIT, or let the node handle fewer or narrower rows at a time."
 )
 
+WRONG_VALUE = "TRY_CAST gives null for such values, or filter their rows out before."
+
 
 @dataclass(frozen=True, slots=True)
 class PublicNames:
@@ -86,6 +88,8 @@ def of_duckdb(error: duckdb.Error, names: PublicNames) -> NodeError:
         return TransientNodeError(f"Data could not be read or written: {readable(text, names)}")
     if isinstance(error, duckdb.InternalException | duckdb.FatalException):
         return NodeError(f"The data engine failed inside: {readable(text, names)}")
+    if isinstance(error, duckdb.ConversionException):
+        return NodeError(f"{readable(text, names).rstrip('.')}. {WRONG_VALUE}")
     return NodeError(readable(text, names))
 
 

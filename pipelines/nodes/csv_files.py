@@ -30,6 +30,7 @@ _REASONS = (
     ("invalid state", "it mixes line endings (CRLF and LF), or quotes are where none may be; save it with one kind of line ending"),
     ("Error when sniffing", "it cannot be read as rows of values; set `delimiter` to the one that the file has"),
 )
+_NO_SUCH_COLUMN = re.compile(r'Columns with names: (".*?") do not exist in the CSV', re.DOTALL)
 _CONVERSION = re.compile(r'converting column "(.*?)"\. Could not convert string "(.*?)" to \'(.*?)\'', re.DOTALL)
 
 
@@ -117,6 +118,9 @@ class CsvReading:
             column, value, kind = conversion.groups()
             hint = "Declare another type in `columns`, or add the value to `null_values`."
             return NodeError(f"{place}: column '{column}' holds '{shortened(value)}', which is not {kind}. {hint}")
+        if unknown := _NO_SUCH_COLUMN.search(text):
+            listed = ", ".join(repr(name) for name in header_of(at_fault(error, self.files).path, self.delimiter)[:20])
+            return NodeError(f"{place} has no column {unknown[1].replace(chr(34), chr(39))}. It has: {listed}. Correct `columns`.")
         reason = next((reason for mark, reason in _REASONS if mark in text), shortened(sentence(error, self.files)))
         return NodeError(f"{place}: {reason}.{shown if 'quote' in reason else ''}")
 

@@ -72,7 +72,8 @@ def get(type_name: str) -> NodeType:
     """
     if is_disabled(type_name):
         raise DisabledNodeType(
-            f"Node type '{type_name}' is turned off on this server. An operator can allow it by taking it out of BROKOLI_DISABLED_NODE_TYPES."
+            f"Node type '{type_name}' is turned off on this server. "
+            "An operator can allow it by taking it out of BROKOLI_DISABLED_NODE_TYPES (`none` turns no type off)."
         )
     if type_name not in names():
         raise UnknownNodeType(_unknown(type_name))

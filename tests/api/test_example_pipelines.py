@@ -67,3 +67,9 @@ def test_every_node_type_shows_a_schema_that_forms_can_use(api: Client) -> None:
         assert found["help"]
         missing = [name for name, about in found["schema"]["properties"].items() if not about.get("description")]
         assert not missing, (found["type"], missing)
+
+
+def test_notes_that_the_sdk_writes_for_itself_are_no_doubt(api: Client) -> None:
+    source = {"id": "s", "type": "source_db", "config": {"uri": "sqlite:///a.db", "query": "SELECT 1 AS a", "_schema_hint": "query_result"}}
+    body = {"name": "Draft", "nodes": [source], "edges": []}
+    assert api.post("/api/pipelines/validate", body, content_type="application/json").json() == {"valid": True, "errors": [], "warnings": []}

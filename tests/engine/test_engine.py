@@ -121,7 +121,7 @@ def test_whether_to_try_again_is_decided_by_the_class_of_the_error(error: Brokol
 @pytest.mark.parametrize(
     ("work", "words"),
     [
-        ("SELECT 'x'::INTEGER AS a", "Could not convert string 'x' to INT32"),
+        ("SELECT 'x'::INTEGER AS a", "Could not convert string 'x' to INT32. TRY_CAST gives null"),
         ("SELECT nope FROM input", 'Referenced column "nope" not found'),
         (lambda context: fail(NodeError("as it is")), "as it is"),
         (lambda context: fail(BadRequest("a sentence of ours")), "a sentence of ours"),

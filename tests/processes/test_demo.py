@@ -110,4 +110,5 @@ def test_every_example_is_valid_and_succeeds(start_worker: StartWorker) -> None:
         "disruptions.jsonl.gz",
         "unregistered_planes.csv",
         "routes.xlsx",
+        "long_hauls.csv",
     }

@@ -65,3 +65,9 @@ def test_a_key_that_is_no_text_is_no_key(tmp_path: Path) -> None:
 
     with pytest.raises(ImproperlyConfigured, match="holds no usable key"):
         secret_key("", tmp_path)
+
+
+def test_no_node_type_is_turned_off_by_a_word(tmp_path: Path) -> None:
+    """An empty variable means the default: bash stays off."""
+    found = [environment.load({"BROKOLI_HOME": str(tmp_path), "BROKOLI_DISABLED_NODE_TYPES": text}) for text in ("", "none", "code, dbt")]
+    assert [one["BROKOLI_DISABLED_NODE_TYPES"] for one in found] == [("bash",), (), ("code", "dbt")]
