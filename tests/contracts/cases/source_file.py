@@ -428,6 +428,7 @@ FAILING = [
         words=["a.csv, line 3: column 'id' holds 'x'", "not BIGINT"],
     ),
     Failing({"path": "a.csv", "columns": ["no"]}, before=file("a.csv", "id\n1\n"), words=["a.csv has no column 'no'. It has: 'id'."]),
+    Failing({"path": "a.csv", "columns": {"no": "BIGINT"}}, before=file("a.csv", "id\n1\n"), words=["a.csv has no column 'no'. It has: 'id'."]),
     Failing(
         {"path": "a.csv", "header": False, "columns": ["a"]}, before=file("a.csv", "1,2\n"), words=["a.csv has 2 columns, but `columns` names 1"]
     ),
