@@ -94,7 +94,8 @@ def test_loading_the_examples_again_changes_nothing() -> None:
 
 @pytest.mark.usefixtures("examples")
 def test_every_example_is_valid_and_succeeds(start_worker: StartWorker) -> None:
-    runs = [triggers.run(pipeline) for pipeline in Pipeline.objects.all()]
+    """But those that need a server of somebody's own: tests of their families run these."""
+    runs = [triggers.run(pipeline) for pipeline in Pipeline.objects.exclude(pipeline_id__in=("api-report", "warehouse"))]
 
     start_worker("--drain").wait(60)
 
