@@ -69,7 +69,7 @@ def parse(text: str, dialect: str, references: References | None = None) -> Stat
     names = _names(text, found)
     plain = _with_names(text, found, names)
     tokens = _tokens(plain, dialect, lambda position: _original(position, found, names))
-    _check_one_query(text, tokens, lambda position: _original(position, found, names))
+    _check_one_query(text, tokens, lambda position: _original(position, found, names), dialect)
     values = [_value(text, reference, references) for reference in found]
     return Statement(tuple(_parts(text, plain, tokens, dict(zip(names, zip(found, values, strict=True), strict=True)), dialect)))
 
@@ -112,7 +112,15 @@ def _tokens(plain: str, dialect: str, place: Callable[[int], int]) -> list[Token
         raise ExpressionError("The query cannot be read: a quoted text, a name or a comment in it has no end.", 1, 1) from error
 
 
-def _check_one_query(text: str, tokens: list[Token], place: Callable[[int], int]) -> None:
+def _check_comments(text: str, tokens: list[Token]) -> None:
+    """What MySQL and MariaDB execute of a comment is seen by nobody else: not by this check either."""
+    if any(comment.startswith(("!", "M!")) for token in tokens for comment in token.comments):
+        raise ExpressionError("A comment that the database executes (/*! … */) cannot be part of a query here.", 1, 1)
+
+
+def _check_one_query(text: str, tokens: list[Token], place: Callable[[int], int], dialect: str) -> None:
+    if dialect == "mysql":
+        _check_comments(text, tokens)
     while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
         tokens.pop()
     if not tokens:

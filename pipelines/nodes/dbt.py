@@ -116,8 +116,7 @@ class Dbt(NodeType):
         config: DbtConfig = context.config
         if config.output_model and not config.conn_id:
             raise NodeError(f"Field 'output_model' {_NO_CONNECTION}.")
-        if config.vars != context.run.vault.redact(config.vars):
-            raise NodeError("Field 'vars' holds a secret, which everybody on the machine could read. Give it in `env`, and read it with env_var().")
+        _refuse_secrets(context)
         program = programs.found()
         project = _folder(context, "project_dir")
         scratch = context.scratch()
@@ -125,6 +124,17 @@ class Dbt(NodeType):
         if config.output_model:
             return table_of(context, results.relation_of(scratch / "target", config.output_model))
         return PassThrough() if context.inputs else _table(found)
+
+
+def _refuse_secrets(context: NodeContext) -> None:
+    """Errors: `NodeError` for a secret among the arguments of the program."""
+    for field in ("vars", "select", "target"):
+        value = getattr(context.config, field)
+        text = value if isinstance(value, str) else " ".join(value)
+        if text != context.run.vault.redact(text):
+            raise NodeError(
+                f"Field '{field}' holds a secret, which everybody on the machine could read. Give it in `env`, and read it with env_var()."
+            )
 
 
 def _execute(context: NodeContext, program: Path, project: Path, scratch: Path) -> list[results.Outcome]:

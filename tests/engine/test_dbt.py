@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as settings_of
 
 from brokoli_site.common.addresses import Allowed
 from brokoli_site.common.errors import NodeError
+from pipelines.vault import StoredVariable, Vault
 from tests.contracts.case import Given
 from tests.contracts.cases.dbt import project
 from tests.contracts.workshop import Workshop
@@ -57,6 +59,15 @@ def test_the_table_of_a_model_flows_on(workshop: Workshop) -> None:
     assert (outcome.columns, outcome.rows) == (["id", "name"], [(1, "Ann")])
     with pytest.raises(NodeError, match=r"the project makes no table 'temp'\. It makes: stg\."):
         workshop.run("dbt", Given({**CONFIG, "output_model": "temp"}, vault=vault))
+
+
+@pytest.mark.parametrize("field", ["vars", "select", "target"])
+def test_a_secret_is_no_argument_of_the_program(workshop: Workshop, field: str) -> None:
+    """Arguments are read by everybody on the machine."""
+    identity = "variable:token"
+    vault = Vault({"token": StoredVariable("token", "secret", settings_of.KEYRING.seal("canary_of_the_token", identity), identity)})
+    with pytest.raises(NodeError, match=f"'{field}' holds a secret"):
+        workshop.run("dbt", Given({"project_dir": "project", field: "${secret.token}"}, vault=vault))
 
 
 def test_a_host_that_may_not_be_reached_is_not_handed_to_dbt(workshop: Workshop, settings: Any) -> None:

@@ -18,6 +18,8 @@ from brokoli_site.common.addresses import Allowed
 from brokoli_site.common.errors import NodeError
 from pipelines.databases import failures, portions, statements
 from pipelines.databases.places import Place, of_connection, place_of
+from pipelines.databases.queries import parse
+from pipelines.expressions import ExpressionError
 from pipelines.vault import ConnectionDetails, StoredConnection, Vault
 from tests.contracts.case import Given
 from tests.contracts.workshop import Workshop
@@ -224,3 +226,12 @@ def test_a_server_whose_packet_has_no_end_is_left(workshop: Workshop, loopback_a
         vault = vault_of("mysql", host="127.0.0.1", port=port, login="u")
         workshop.run("source_db", Given({"conn_id": "db", "query": "SELECT 1"}, vault=vault))
     assert len(callers) == 1
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT 1 /*! INTO OUTFILE '/tmp/x' */", "SELECT 1 /*M!100100 INTO OUTFILE '/tmp/x' */", "/*!50000 SELECT */ SELECT 1"]
+)
+def test_comments_that_a_database_executes_are_refused(query: str) -> None:
+    with pytest.raises(ExpressionError, match="comment that the database executes"):
+        parse(query, "mysql")
+    assert parse("SELECT '/*! text */', 1 /* ! said */ -- !\n", "mysql").values == []
