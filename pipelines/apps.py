@@ -2,7 +2,10 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.apps import apps as installed
+from django.core import checks
 from django.db.models.signals import post_migrate
+
+from pipelines.checks import check_node_types
 
 # Named as the API names them: in Django's terms, rights of apps `connections` and `variables`.
 RIGHTS = {
@@ -26,6 +29,7 @@ class PipelinesConfig(AppConfig):
     name = "pipelines"
 
     def ready(self) -> None:
+        checks.register(check_node_types)
         # Django makes the rights of models by itself, at this moment of `migrate`, and names them after its app.
         post_migrate.connect(_make_rights, dispatch_uid="pipelines.rights")
 

@@ -119,8 +119,12 @@ def stub_types(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`stub_rows`, `stub_pick`, `stub_both`, `stub_many` and `stub_script` are node types while the test runs."""
     points = [EntryPoint(found.name, f"{__name__}:{found.__name__}", registry.ENTRY_POINT_GROUP) for found in _TYPES]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    registry._third_party.cache_clear()
-    registry._load.cache_clear()
+    forget_types()
     yield
-    registry._third_party.cache_clear()
-    registry._load.cache_clear()
+    forget_types()
+
+
+def forget_types() -> None:
+    """The registry looks for the types of installed packages anew."""
+    for cached in (registry._entry_points, registry._third_party, registry._loaded):
+        cached.cache_clear()

@@ -6,7 +6,7 @@ A new type is one class in one module and one line here. Modules are imported wh
 import difflib
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -45,6 +45,7 @@ _OWN: dict[str, str] = {
     "wait": "pipelines.nodes.wait:Wait",
     "union": "pipelines.nodes.union:Union",
 }
+OWN = tuple(sorted(_OWN))  # the names of ours
 
 
 class UnknownNodeType(NodeError):
@@ -89,17 +90,24 @@ def find(type_name: str) -> NodeType | None:
 
 
 def all() -> tuple[NodeType, ...]:  # noqa: A001 - read as `registry.all()`
-    """Every node type that can be used, by name, those that are turned off too (`is_disabled` tells).
-
-    One of a third party that cannot be loaded is left out: whoever uses it is told (`get`), and nobody else.
-    Errors: `InvalidNodeType` for a name that is taken.
-    """
+    """Every node type, by name, those that are turned off too (`is_disabled` tells). What cannot be loaded is left out: `faults` has it."""
     return tuple(found for name in names() if (found := find(name)) is not None)
 
 
 def names() -> tuple[str, ...]:
-    """The names of all node types, sorted. Imports none of them."""
+    """The names of all node types, sorted, also of those that cannot be loaded. Imports none of them."""
     return tuple(sorted({*_OWN, *_third_party()}))
+
+
+def faults() -> tuple[str, ...]:
+    """What is wrong with the node types of installed packages, a sentence each. Imports them all."""
+    found = [f"{_taken(point, _OWN[point.name])} The package's is not used." for point in _entry_points() if point.name in _OWN]
+    for name in _third_party():
+        try:
+            _load(name)
+        except InvalidNodeType as error:
+            found.append(error.message)
+    return tuple(found)
 
 
 def is_disabled(type_name: str) -> bool:
@@ -137,17 +145,38 @@ def validate(node_type: NodeType, config: Mapping[str, Any]) -> NodeConfig:
     raise NodeError(sentence)
 
 
-@functools.cache
 def _load(name: str) -> NodeType:
-    target = _third_party().get(name)
-    where = target.value if target is not None else _OWN[name]
+    found = _loaded(name)
+    if isinstance(found, str):
+        raise InvalidNodeType(found)
+    return found
+
+
+@functools.cache
+def _loaded(name: str) -> NodeType | str:
+    """The node type, or what is wrong with it: a package that cannot be imported is not tried again and again."""
+    points = _third_party().get(name)
     try:
-        found = target.load() if target is not None else _import(where)
-        return _checked(name, where, found)
+        return _foreign(name, points) if points is not None else _checked(name, _OWN[name], _import(_OWN[name]))
+    except InvalidNodeType as error:
+        return error.message
+    except (ImportError, AttributeError) as error:
+        return f"Node type '{name}' cannot be loaded from {_OWN[name]}: {error}."
+
+
+def _foreign(name: str, points: Sequence[EntryPoint]) -> NodeType:
+    """A node type of an installed package. Errors: `InvalidNodeType`, whatever its code does."""
+    if len(points) > 1:
+        raise InvalidNodeType(_taken(points[1], points[0].value))
+    where = points[0].value
+    try:
+        found = _checked(name, where, points[0].load())
+        found.Config.model_json_schema()
     except InvalidNodeType:
         raise
-    except Exception as error:  # whatever a third party's module does when it is imported
-        raise InvalidNodeType(f"Node type '{name}' cannot be loaded from {where}: {error}.") from error
+    except Exception as error:  # others' code: one package that is broken must not take the rest along
+        raise InvalidNodeType(f"Node type '{name}' cannot be loaded from {where}: {type(error).__name__}: {error}.") from error
+    return found
 
 
 def _import(path: str) -> object:
@@ -170,15 +199,25 @@ def _checked(name: str, where: str, found: object) -> NodeType:
 
 
 @functools.cache
-def _third_party() -> dict[str, EntryPoint]:
-    """The entry points of installed packages. A name that is taken is refused: data must not flow through whichever came first."""
-    found: dict[str, EntryPoint] = {}
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        other = _OWN.get(entry_point.name) or (found[entry_point.name].value if entry_point.name in found else None)
-        if other is not None:
-            raise InvalidNodeType(f"Node type '{entry_point.name}' is registered twice: by {other} and by {entry_point.value}.")
-        found[entry_point.name] = entry_point
+def _entry_points() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=ENTRY_POINT_GROUP))
+
+
+@functools.cache
+def _third_party() -> dict[str, tuple[EntryPoint, ...]]:
+    """The entry points of installed packages by name, but for those that would take the place of one of ours.
+
+    A name that two packages use stands for neither: data must not flow through whichever came first.
+    """
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for point in _entry_points():
+        if point.name not in _OWN:
+            found[point.name] = (*found.get(point.name, ()), point)
     return found
+
+
+def _taken(point: EntryPoint, other: str) -> str:
+    return f"Node type '{point.name}' is registered twice: by {other} and by {point.value}."
 
 
 def _unknown(type_name: str) -> str:

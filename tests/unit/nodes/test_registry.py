@@ -1,14 +1,17 @@
 """The registry: what it finds, what it refuses, and the sentences that it says then."""
 
+import re
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 
 import pytest
 from pydantic import Field
 
+from pipelines.checks import check_node_types
 from pipelines.nodes import registry
 from pipelines.nodes.base import NodeConfig, NodeContext, NodeType, PassThrough, Ports, Result, RunFacts
 from pipelines.spec import NodeSpec
+from tests.node_types import forget_types
 
 FACTS = RunFacts(run_id="r", pipeline_id="p", pipeline_name="P", params={})
 
@@ -49,11 +52,9 @@ class ForeignConfig(Echo):
 
 @pytest.fixture(autouse=True)
 def fresh_caches() -> Iterator[None]:
-    registry._third_party.cache_clear()
-    registry._load.cache_clear()
+    forget_types()
     yield
-    registry._third_party.cache_clear()
-    registry._load.cache_clear()
+    forget_types()
 
 
 def install(monkeypatch: pytest.MonkeyPatch, **targets: str) -> None:
@@ -93,17 +94,43 @@ def test_what_is_no_node_type_is_refused(monkeypatch: pytest.MonkeyPatch, target
     assert f"'{name}'" in caught.value.message
 
 
-def test_an_entry_point_may_not_take_the_name_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_point_does_not_take_the_place_of_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry._OWN, "echo", f"{__name__}:Echo")
     install(monkeypatch, echo="NotOurs")
-    with pytest.raises(registry.InvalidNodeType, match=r"'echo' is registered twice: by .*:Echo and by .*:NotOurs"):
-        registry.get("echo")
+    assert isinstance(registry.get("echo"), Echo)
+    (fault,) = registry.faults()
+    assert re.fullmatch(r"Node type 'echo' is registered twice: by .*:Echo and by .*:NotOurs\. The package's is not used\.", fault)
 
 
-def test_two_entry_points_may_not_share_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_two_packages_use_stands_for_neither(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, echo="Echo", echo_="NotOurs")
     with pytest.raises(registry.InvalidNodeType, match="registered twice"):
-        registry.all()
+        registry.get("echo")
+    assert len(registry.faults()) == 1
+
+
+def test_what_is_broken_does_not_take_the_rest_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [EntryPoint(name, target, registry.ENTRY_POINT_GROUP) for name, target in (("echo", f"{__name__}:Echo"), ("bad", "tests.unit.nodes:x"))]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    assert {one.name for one in registry.all()} == {*registry._OWN, "echo"}
+    assert [fault.partition(": ")[0] for fault in registry.faults()] == ["Node type 'bad' cannot be loaded from tests.unit.nodes:x"]
+    (warning,) = check_node_types()
+    assert (warning.id, warning.msg) == ("pipelines.W001", registry.faults()[0])
+
+
+def test_a_package_that_fails_at_import_is_imported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    imports = []
+
+    def load(self: EntryPoint) -> object:
+        imports.append(self.name)
+        raise RuntimeError("no licence")
+
+    monkeypatch.setattr(EntryPoint, "load", load)
+    install(monkeypatch, echo="Echo")
+    for _ in range(2):
+        with pytest.raises(registry.InvalidNodeType, match=r"'echo' cannot be loaded from .*: RuntimeError: no licence"):
+            registry.get("echo")
+    assert imports == ["echo"]
 
 
 def test_an_unknown_type_names_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
