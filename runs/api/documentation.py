@@ -89,9 +89,10 @@ _RUN = {
     "duration_ms": 82900,
     "resumed_from": None,
     "cancel_requested": False,
+    "waiting_until": None,
 }
-_RUN_DETAIL = _RUN | {"node_runs": [_NODE_RUN]}
-_CANCELLED = _RUN | {"status": "cancelled", "started_at": None, "queued_ms": None, "duration_ms": None, "node_runs": []}
+_RUN_DETAIL = _RUN | {"waiting": [], "node_runs": [_NODE_RUN]}
+_CANCELLED = _RUN_DETAIL | {"status": "cancelled", "started_at": None, "queued_ms": None, "duration_ms": None, "node_runs": []}
 _CANCELLING = _RUN_DETAIL | {"status": "running", "finished_at": None, "duration_ms": None, "cancel_requested": True}
 _ACCEPTED = {"id": _RUN_ID, "pipeline_id": _PIPELINE_ID, "status": "pending"}
 _BACKFILL_ID = "019a9f4d-0c11-7d5e-8a3b-5d2e7f9c6b10"
