@@ -109,8 +109,10 @@ def test_a_query_that_doubles_its_columns_is_not_traced_for_ever() -> None:
 def test_a_package_that_cannot_be_imported_takes_no_other_type_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_nodes.py").write_text("raise ValueError('no licence')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "_third_party", lambda: {"broken": EntryPoint("broken", "broken_nodes:Broken", registry.ENTRY_POINT_GROUP)})
+    monkeypatch.setattr(registry, "_third_party", lambda: {"broken": (EntryPoint("broken", "broken_nodes:Broken", registry.ENTRY_POINT_GROUP),)})
+    registry._loaded.cache_clear()
     with pytest.raises(registry.InvalidNodeType, match="cannot be loaded"):
         registry.get("broken")
     assert registry.find("broken") is None
     assert {"source_db", "sql"} < {one.name for one in registry.all()}
+    registry._loaded.cache_clear()
