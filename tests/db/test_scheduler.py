@@ -252,6 +252,7 @@ def insert_run(pipeline: Pipeline, **made_for: Any) -> Run:
     return Run.objects.create(pipeline=pipeline, version=version, created_at=dt.datetime.now(dt.UTC), **made_for)
 
 
+@pytest.mark.slow
 def test_a_year_of_two_schedulers_in_zones_whose_clocks_jump(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each looks three times a day; their clocks differ, step an hour here or there, and now and then nobody looks for days."""
     plan = {"America/New_York": "30 2 * * *", "Australia/Lord_Howe": "15 2 * * *", "Africa/Cairo": "0 0 * * *"}

@@ -32,6 +32,7 @@ def test_one_ctrl_c_stops_everything(start_server: StartServer) -> None:
     assert not Worker.objects.exists()
 
 
+@pytest.mark.slow
 def test_what_crashes_is_started_again(start_server: StartServer) -> None:
     server = start_server()
     wait_for(Worker.objects.exists, what="the worker to register")
@@ -47,6 +48,7 @@ def test_what_crashes_is_started_again(start_server: StartServer) -> None:
     assert "web ended (signal SIGKILL)" in server.output
 
 
+@pytest.mark.slow
 def test_the_supervisors_death_takes_its_children_along(start_server: StartServer) -> None:
     server = start_server()
     processes = children(server.pid)
@@ -71,6 +73,7 @@ def test_a_server_that_others_reach_needs_a_user_and_a_key(start_program: StartW
     assert "set BROKOLI_SECRET_KEY" in no_key.output
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_said_plainly(start_server: StartServer, start_program: StartWorker) -> None:
     server = start_server()
 

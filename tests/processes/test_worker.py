@@ -46,6 +46,7 @@ def assert_log_tells_each_start_once(run: Run) -> None:
     assert len(starts) == len(set(starts))
 
 
+@pytest.mark.slow
 def test_a_drained_worker_executes_everything_and_ends(start_worker: StartWorker) -> None:
     runs = [accept_chain("SELECT 1 AS x", f"SELECT x + {n} AS x FROM input") for n in range(5)]
 
@@ -80,6 +81,7 @@ def test_kill_9_in_the_middle_of_a_run(start_worker: StartWorker) -> None:
     assert_log_tells_each_start_once(run)
 
 
+@pytest.mark.slow
 def test_a_missing_artifact_runs_its_node_again(start_worker: StartWorker) -> None:
     run = accept_chain("SELECT 3 AS x", SLOW, "SELECT n FROM input")
     first = start_worker()
@@ -94,6 +96,7 @@ def test_a_missing_artifact_runs_its_node_again(start_worker: StartWorker) -> No
     assert NodeRun.objects.filter(run=run, node_id="n0").count() == 2
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_left_on_the_disk_is_collected(start_worker: StartWorker) -> None:
     ended = end_run(accept_run(), RunStatus.SUCCESS)
     stray = Path(settings.ARTIFACTS) / str(ended.id) / "0.1.parquet"
@@ -122,6 +125,7 @@ def test_a_run_that_kills_its_worker_every_time_fails_and_the_queue_goes_on(star
     assert status_of(healthy) == "success"
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_that_wakes_after_its_lease_writes_nothing(start_worker: StartWorker) -> None:
     run = accept_chain("SELECT 3 AS x", SLOW, "SELECT n FROM input")
     frozen = start_worker(BROKOLI_LEASE_SECONDS="2")
@@ -159,6 +163,7 @@ def test_the_first_signal_drains(start_worker: StartWorker) -> None:
     assert status_of(run) == "success"
 
 
+@pytest.mark.slow
 def test_the_second_signal_stops_at_once(start_worker: StartWorker) -> None:
     run = accept_chain("SELECT 3 AS x", ENDLESS)
     worker = start_worker()
@@ -174,6 +179,7 @@ def test_the_second_signal_stops_at_once(start_worker: StartWorker) -> None:
     assert NodeRun.objects.filter(run=run, node_id="n1").order_by("attempt").values_list("status", "lost")[0] == ("failed", True)
 
 
+@pytest.mark.slow
 def test_an_executing_node_finishes_before_a_cancelled_run_ends(start_worker: StartWorker) -> None:
     run = accept_chain("SELECT 3 AS x", SLOW, "SELECT n FROM input")
     worker = start_worker()
@@ -196,6 +202,7 @@ def test_force_stops_the_executing_node(start_worker: StartWorker) -> None:
     assert [attempt.status for attempt in run.node_runs.all()] == ["success", "cancelled", "cancelled"]
 
 
+@pytest.mark.slow
 def test_a_failed_node_skips_what_needs_it_and_the_rest_goes_on(start_worker: StartWorker) -> None:
     fails = "SELECT CAST(concat('nonsense', x) AS INTEGER) AS y FROM input"
     nodes = [*chain("SELECT 1 AS x", fails, "SELECT * FROM input"), sql_node("aside", "SELECT x * 2 AS x FROM input")]
@@ -211,6 +218,7 @@ def test_a_failed_node_skips_what_needs_it_and_the_rest_goes_on(start_worker: St
     assert statuses == {"n0": "success", "n1": "failed", "n2": "skipped", "aside": "success"}
 
 
+@pytest.mark.slow
 def test_a_node_that_takes_too_long_is_stopped_and_tried_again(start_worker: StartWorker) -> None:
     slow = sql_node("slow", ENDLESS.replace("(SELECT max(x) FROM input)", "3"), timeout=1, max_retries=1, retry_delay=10)
     run = accept_run(make_pipeline([slow], []))
@@ -225,6 +233,7 @@ def test_a_node_that_takes_too_long_is_stopped_and_tried_again(start_worker: Sta
     assert list(LogEntry.objects.filter(run=run, kind="node.retrying").values_list("attempt", flat=True)) == [2]
 
 
+@pytest.mark.slow
 def test_a_run_that_takes_too_long_is_stopped_in_the_middle_of_its_query(start_worker: StartWorker) -> None:
     pipeline = make_pipeline(chain("SELECT 3 AS x", ENDLESS, "SELECT n FROM input"), [("n0", "n1"), ("n1", "n2")])
     version = pipeline.versions.get()
@@ -240,6 +249,7 @@ def test_a_run_that_takes_too_long_is_stopped_in_the_middle_of_its_query(start_w
     assert 2 <= (run.finished_at - run.started_at).total_seconds() < 3
 
 
+@pytest.mark.slow
 def test_a_mistake_is_not_tried_again(start_worker: StartWorker) -> None:
     run = accept_run(make_pipeline([sql_node("wrong", "SELECT CAST('five' AS INTEGER) AS x", max_retries=3)], []))
 
@@ -249,6 +259,7 @@ def test_a_mistake_is_not_tried_again(start_worker: StartWorker) -> None:
     assert run.node_runs.count() == 1
 
 
+@pytest.mark.slow
 def test_a_cancel_ends_a_waiting_retry_at_once(start_worker: StartWorker) -> None:
     slow = sql_node("slow", ENDLESS.replace("(SELECT max(x) FROM input)", "3"), timeout=1, max_retries=3, retry_delay=60_000)
     run = accept_run(make_pipeline([slow], []))
@@ -281,6 +292,7 @@ def test_resume_reuses_what_succeeded(start_worker: StartWorker) -> None:
     assert RunStatus(resumed.status) == RunStatus.SUCCESS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", ["0", "257"])
 def test_a_senseless_concurrency_is_refused(start_worker: StartWorker, concurrency: str) -> None:
     worker = start_worker("--concurrency", concurrency)
@@ -289,6 +301,7 @@ def test_a_senseless_concurrency_is_refused(start_worker: StartWorker, concurren
     assert "--concurrency must be from 1 to 256" in worker.output
 
 
+@pytest.mark.slow
 def test_a_database_that_was_never_set_up_is_said_plainly(start_worker: StartWorker, tmp_path: Path) -> None:
     worker = start_worker(BROKOLI_HOME=str(tmp_path / "new"), DATABASE_URL="")
 
