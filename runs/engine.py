@@ -228,14 +228,15 @@ class RunSession:
                 return Parked(seconds, task.run.vault.redact(reason))
             case Written(row_count=row_count):
                 if not task.inputs:
-                    return self._noted(task, context, row_count)
+                    return self._noted(task, context, row_count, sandbox)
                 return NodeResult(row_count, reuses=task.inputs[0].node_id, lineage=_unchanged(task.inputs[0]))
         raise NodeError(f"The node type '{task.node.type}' returned {type(result).__name__}, which is no result.")
 
-    def _noted(self, task: NodeTask, context: NodeContext, row_count: int) -> NodeResult:
+    def _noted(self, task: NodeTask, context: NodeContext, row_count: int, sandbox: Sandbox | None) -> NodeResult:
         """Of a sink without inputs: its output says how many rows it wrote, so that what follows, and a run that resumes, find it done."""
         note = Query(f"SELECT CAST({row_count:d} AS BIGINT) AS rows_written")
-        facts = output.write(self._engine.store.draft(task.artifact), context.connection, note, task.artifact, context.stop, narrow=False)
+        draft = self._engine.store.draft(task.artifact, sandbox.folder if sandbox else None)
+        facts = output.write(draft, context.connection, note, task.artifact, context.stop, narrow=False)
         return NodeResult(row_count, output=facts)
 
     def _leave(self) -> None:

@@ -83,8 +83,10 @@ def test_what_passes_through_or_is_written_names_the_input(plant: Plant, session
     unchanged = {"columns": [{"column": "a", "from": [{"node_id": "n1", "column": "a"}], "transformation": "identity"}], "indirect": []}
     assert plant.run(session, lambda context: PassThrough(), first) == NodeResult(1, reuses="n1", lineage=unchanged)
     assert plant.run(session, lambda context: Written(7), first) == NodeResult(7, reuses="n1", lineage=unchanged)
-    assert plant.run(session, lambda context: Written(7)) == NodeResult(7)
-    assert plant.files() == ["run/1.1.parquet"]
+    alone = plant.run(session, lambda context: Written(7))
+    assert (alone.row_count, alone.reuses) == (7, None)
+    assert alone.output is not None
+    assert alone.output.preview["rows"] == [[7]]
 
 
 def test_a_query_may_recover(plant: Plant, session: RunSession) -> None:
