@@ -40,6 +40,8 @@ class ExpressionTracer:
     def _function(self, tree: Tree, scope: Scope) -> Value:
         name = function_name(tree)
         transformation = "aggregate" if name in aggregates() else "expression"
+        if transformation == "aggregate":
+            scope = scope.with_columns_first()  # also in HAVING, `sum(x)` is of the column, whatever the alias x is
         arguments = combined((self.value(argument["expression"], scope) for argument in tree["arguments"]), "expression")
         indirect = arguments.indirect
         if tree.get("filter"):

@@ -76,6 +76,9 @@ class Scope:
     def with_aliases_first(self) -> "Scope":
         return replace(self, prefers_aliases=True)
 
+    def with_columns_first(self) -> "Scope":
+        return replace(self, prefers_aliases=False)
+
     def column(self, path: Sequence[str]) -> Value:
         """Errors: `Untraceable` when it is not found, or may be something else."""
         scope: Scope | None = self
