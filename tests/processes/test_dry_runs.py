@@ -56,7 +56,7 @@ def shared_pool() -> Iterator[DryRunProcesses]:
 def children(pool: DryRunProcesses) -> list[psutil.Process]:
     assert pool._nursery is not None
     found = psutil.Process(pool._nursery.pid).children(recursive=True)
-    return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 class Background(threading.Thread):
@@ -64,6 +64,8 @@ class Background(threading.Thread):
 
     def __init__(self, pool: DryRunProcesses, tried: Draft, seconds: float) -> None:
         super().__init__()
+        # The child of another test, which is just ending, is not to be taken for that of this one.
+        wait_for(lambda: pool._nursery is None or not children(pool), what="earlier children to end")
         self.answer: dict[str, Any] = {}
         self.error: Exception | None = None
         self._call: Callable[[], dict[str, Any]] = lambda: dry_run(tried, seconds=seconds, pool=pool)
