@@ -1,5 +1,6 @@
 """`source_db` against real servers: types, values, refusals, stops."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -356,6 +357,17 @@ def test_a_server_that_dies_half_way(workshop: Workshop, own_server: postgres.Se
     assert not workshop.artifacts()
 
 
+def freeze(server: psutil.Process) -> list[psutil.Process]:
+    """The server, and then its children, so that it makes no more of them. One that is about to end, as that of a closed connection, may."""
+    server.suspend()
+    frozen = [server]
+    for process in server.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()
+            frozen.append(process)
+    return frozen
+
+
 @pytest.mark.slow
 def test_a_stop_does_not_wait_for_a_frozen_server(workshop: Workshop, own_server: postgres.Server) -> None:
     """It answers neither the query nor the cancellation."""
@@ -371,9 +383,7 @@ def test_a_stop_does_not_wait_for_a_frozen_server(workshop: Workshop, own_server
     thread.start()
     with psycopg.connect(own_server.url(), autocommit=True) as watching:
         wait_for(lambda: watching.execute("SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()").fetchall())
-    frozen = [psutil.Process(own_server.process_id), *psutil.Process(own_server.process_id).children(recursive=True)]
-    for process in frozen:
-        process.suspend()
+    frozen = freeze(psutil.Process(own_server.process_id))
     try:
         asked = time.monotonic()
         stop.stop(NodeCancelled("The run was cancelled."))
@@ -383,4 +393,5 @@ def test_a_stop_does_not_wait_for_a_frozen_server(workshop: Workshop, own_server
         assert [type(error) for error in errors] == [NodeCancelled]
     finally:
         for process in frozen:
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()

@@ -163,13 +163,14 @@ def test_two_thousand_columns_are_read_in_order(tmp_path: Path, kind: str) -> No
     workshop.close()
 
 
+# The peak as the kernel keeps it for a program. `ru_maxrss` begins with that of the process which started it.
 _MEASURED = """
-import resource, sys, json
+import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from pipelines.conversion import child
 child.main(sys.argv[2])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")) // 1024)
 """
 
 
@@ -198,7 +199,7 @@ def test_a_large_xml_file_takes_no_more_memory_than_a_small_one(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_gigabyte_of_xml_is_read_in_half_the_memory_of_the_limit(tmp_path: Path) -> None:
+def test_a_gigabyte_of_xml_is_read_in_flat_memory(tmp_path: Path) -> None:
     file = tmp_path / "large.xml"
     block = "".join(f"<p id='{number}'><name>{'n' * 60} {number}</name><x>{number}.5</x></p>\n" for number in range(10_000))
     with file.open("w") as out:
@@ -206,7 +207,7 @@ def test_a_gigabyte_of_xml_is_read_in_half_the_memory_of_the_limit(tmp_path: Pat
         while out.tell() < 1024 * MIB:
             out.write(block)
         out.write("</r>")
-    assert peak_of("xml", file, tmp_path / "job") < 1024  # of max_memory_mb's 2,048
+    assert peak_of("xml", file, tmp_path / "job") < 400
 
 
 @pytest.mark.slow
