@@ -12,6 +12,7 @@ from brokoli_site import environment
 from brokoli_site.common.addresses import Allowed
 from brokoli_site.common.keys import secret_key
 from brokoli_site.common.secrets import Keyring, keyring
+from brokoli_site.common.version import VERSION
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 _env = environment.load(os.environ)
@@ -177,7 +178,7 @@ REST_FRAMEWORK: dict[str, Any] = {
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "Brokoli",
     "DESCRIPTION": "Self-hosted orchestrator for data pipelines.",
-    "VERSION": "0.1.0",
+    "VERSION": VERSION,
     "OAS_VERSION": "3.1.1",
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_NAME_OVERRIDES": {

@@ -1,10 +1,13 @@
 """The chores of a worker, a line each."""
 
+from functools import partial
+
 from django.conf import settings
 
 from runs import delivery, idempotency, retention, scheduler, sla, upstream_ends
 from runs.artifacts import ArtifactStore
 from runs.delivery import Postman
+from runs.scheduler_looks import Looks
 from runs.ticker import Chore
 
 # Short and often: the other chores wait meanwhile.
@@ -18,7 +21,7 @@ def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
     """What a worker with this artifact store looks after."""
     return (
         Chore("send notifications", 1.0, postman.look, on_end=True),
-        Chore("make due runs", 1.0, lambda: scheduler.look(seconds=_MAKE_SECONDS)),
+        Chore("make due runs", 1.0, partial(_make_due_runs, Looks())),
         Chore("catch up with saves", 60.0, scheduler.catch_up_with_saves),
         Chore("look at deadlines", 1.0, sla.look),
         Chore("settle upstream ends", 1.0, upstream_ends.settle, on_end=True),
@@ -28,6 +31,11 @@ def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
         Chore("purge old runs", _PURGE_EVERY, lambda: _purge(store)),
         Chore("collect strays", _DAY, lambda: retention.collect_strays(store)),
     )
+
+
+def _make_due_runs(looks: Looks) -> None:
+    scheduler.look(seconds=_MAKE_SECONDS)
+    looks.note()
 
 
 def _purge(store: ArtifactStore) -> None:

@@ -5,7 +5,8 @@ from runs.models.notifications import Notification, SlaMiss
 from runs.models.pools import Pool, PoolTicket
 from runs.models.requests import IdempotencyKey
 from runs.models.runs import LogEntry, NodeOutput, NodeRun, Run, Worker
-from runs.models.scheduling import ScheduleState, UpstreamEnd
+from runs.models.scheduling import SchedulerLook, ScheduleState, UpstreamEnd
+from runs.models.tallies import Tally
 
 __all__ = [
     "Backfill",
@@ -18,7 +19,9 @@ __all__ = [
     "PoolTicket",
     "Run",
     "ScheduleState",
+    "SchedulerLook",
     "SlaMiss",
+    "Tally",
     "UpstreamEnd",
     "Worker",
 ]

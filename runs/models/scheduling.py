@@ -4,7 +4,7 @@ import datetime as dt
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
 from pipelines import schedules
@@ -92,3 +92,18 @@ class UpstreamEnd(models.Model):
 
     def __str__(self) -> str:
         return str(self.run_id)
+
+
+class SchedulerLook(models.Model):
+    """When a scheduler last looked at the clock, whichever it was: one row for all. See `runs.scheduler_looks`."""
+
+    ONLY = 1
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=ONLY)
+    looked_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="scheduler_look_one_row")]
+
+    def __str__(self) -> str:
+        return str(self.looked_at)

@@ -1,12 +1,15 @@
 """The parts of the product know only the parts below them."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 from django.core.management import get_commands
+
+from brokoli_site.common.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Each part, and which others it may import.
@@ -98,6 +101,10 @@ def test_what_is_said_of_pipelines_needs_no_database() -> None:
 
     assert len(pure) > 5
     assert touching == []
+
+
+def test_there_is_one_version() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION == settings.SPECTACULAR_SETTINGS["VERSION"]
 
 
 def test_runs_stands_before_channels() -> None:

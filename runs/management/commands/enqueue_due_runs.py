@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand
 
 from brokoli_site.common.migrations import is_up_to_date
 from brokoli_site.common.time import iso
-from runs import scheduler, sla
+from runs import scheduler, scheduler_looks, sla
 
 
 class Command(BaseCommand):
@@ -19,6 +19,7 @@ class Command(BaseCommand):
             sys.exit(2)
         scheduler.catch_up_with_saves()
         made = scheduler.look()
+        scheduler_looks.note()
         for run in made:
             self.stdout.write(f"{run.pipeline.pipeline_id}: run {run.id} for {iso(run.interval_end)}")
         self.stdout.write(f"{len(made)} {'run was' if len(made) == 1 else 'runs were'} made.")
