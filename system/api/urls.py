@@ -2,8 +2,10 @@
 
 from django.urls import path
 
-from system.api import purge
+from system.api import capabilities, purge, workers
 
 urlpatterns = [
+    path("capabilities", capabilities.CapabilitiesView.as_view(), name="capabilities"),
     path("system/purge", purge.PurgeView.as_view(), name="system-purge"),
+    path("workers", workers.WorkersView.as_view(), name="workers"),
 ]

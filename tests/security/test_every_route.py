@@ -11,8 +11,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from brokoli_site.common.api import ApiView
 from tests.security import test_connection_routes, test_pipeline_routes, test_run_rights
 
-# Signed in is enough: it is the description of the API, and the same for everybody.
-FOR_ANYBODY_SIGNED_IN = {"GET /api/schema", "GET /api/docs"}
+# Signed in is enough: it is the description of the API, or of what the server understands, and the same for everybody.
+FOR_ANYBODY_SIGNED_IN = {"GET /api/schema", "GET /api/docs", "GET /api/capabilities"}
 # Asks for one of two more rights; `tests/api/test_dry_runs.py` and `test_connection_routes.py` have who may.
 ASKS_FOR_MORE = {"POST /api/pipelines/dry-run", "POST /api/connections/test"}
 ID = "019a9f3c-5b1e-7c42-9d0e-2f6a4c1b8e70"

@@ -34,6 +34,7 @@ CALLS = [
     ("DELETE", "/api/pools/warehouse", "pipelines.edit"),
     ("PUT", "/api/pools/warehouse", "pipelines.edit"),
     ("POST", "/api/system/purge", "settings.edit"),
+    ("GET", "/api/workers", "runs.view"),
     ("GET", "/api/runs/{run}/logs", "runs.view"),
     ("GET", "/api/runs/{run}/logs/export", "runs.view"),
     ("GET", "/api/runs/{run}/notifications", "runs.view"),
