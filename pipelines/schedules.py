@@ -9,7 +9,7 @@ import datetime as dt
 import functools
 import re
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -41,6 +41,15 @@ class SlaDeadline:
 
 
 _ANY_MOMENT = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+_EXAMPLE = "An example: '0 6 * * 1-5'."
+# By cronsim's names of the fields.
+_ACCEPTED = {
+    "minute": "0-59",
+    "hour": "0-23",
+    "day-of-month": "1-31 (a day that one of the months has), L for the last day or LW for the last working day",
+    "month": "1-12 or JAN-DEC",
+    "day-of-week": "0-7 or SUN-SAT (0 and 7 are Sunday), 5L for the last Friday of a month or MON#2 for its second Monday",
+}
 
 
 def cron_fields(schedule: str) -> str:
@@ -51,12 +60,29 @@ def cron_fields(schedule: str) -> str:
 def schedule_fault(schedule: str) -> str:
     """What is wrong with a schedule, as a sentence; "" when nothing is."""
     if len(schedule.split()) != 5 and schedule.strip().lower() not in _NAMED:
-        return "A schedule has five cron fields: minute, hour, day of month, month, day of week, such as '0 6 * * 1-5'."
+        aliases = ", ".join(_NAMED)
+        return f"A schedule has five cron fields: minute, hour, day of month, month, day of week, such as '0 6 * * 1-5'; or it is one of {aliases}."
     try:
         CronSim(cron_fields(schedule), _ANY_MOMENT)
     except CronSimError as error:
-        return f"The schedule cannot be read: {str(error).lower()}. An example: '0 6 * * 1-5'."
+        field = str(error).removeprefix("Bad ")
+        if field not in _ACCEPTED:
+            return f"The schedule cannot be read: {str(error).lower()}. {_EXAMPLE}"
+        return (
+            f"The schedule's {field.replace('-', ' ')} cannot be read: it takes {_ACCEPTED[field]}; lists (1,2), ranges (1-5) and steps (*/5) "
+            f"of them; or * for each. {_EXAMPLE}"
+        )
     return ""
+
+
+def zone_fault(zone: Any) -> str:
+    """What is wrong with the name of a time zone, as a sentence; "" when nothing is."""
+    return "" if _is_zone(zone) else f"There is no time zone '{shortened(str(zone))}'; use an IANA name such as 'Europe/Berlin', or 'UTC'."
+
+
+def in_words(schedule: str) -> str:
+    """What a readable schedule says: `At 06:00 on Monday through Friday`."""
+    return CronSim(cron_fields(schedule), _ANY_MOMENT).explain()
 
 
 @functools.cache
@@ -107,6 +133,20 @@ def previous_tick(schedule: str, zone: str, before: dt.datetime) -> dt.datetime 
     earliest = before - dt.timedelta(days=50 * 366)
     found = latest_ticks(schedule, zone, earliest, before - dt.timedelta(microseconds=1), 1)
     return found[-1] if found else None
+
+
+def clock_notes(schedule: str, zone: str, found: Iterable[dt.datetime]) -> Iterator[str]:
+    """A sentence for each of these ticks that is not when the wall clock first shows its time: the time is skipped there, or comes twice."""
+    place, fields = zoneinfo.ZoneInfo(zone), cron_fields(schedule)
+    if len(CronSim(fields, _ANY_MOMENT).hours) == 24:
+        return  # it follows elapsed time
+    for tick in found:
+        local = tick.astimezone(place)
+        clock = local.replace(tzinfo=None)
+        if next(CronSim(fields, clock - dt.timedelta(seconds=1)), None) != clock:
+            yield f"{clock:%Y-%m-%d}: the clock skips a time of the schedule; the run is made at {clock:%H:%M}, the first time after it."
+        elif local.utcoffset() != local.replace(fold=1 - local.fold).utcoffset():
+            yield f"{clock:%Y-%m-%d}: {clock:%H:%M} comes twice; the run is made at the first of them."
 
 
 def _moments(fields: str, place: zoneinfo.ZoneInfo, after: dt.datetime) -> Iterator[dt.datetime]:
@@ -236,4 +276,4 @@ def _is_zone(value: Any) -> bool:
 
 
 def _no_zone(value: Any, key: str) -> Problem:
-    return broken(f"There is no time zone '{shortened(str(value))}'; use an IANA name such as 'Europe/Berlin'.", f"/{key}", field=key)
+    return broken(zone_fault(value), f"/{key}", field=key)

@@ -111,9 +111,8 @@ def _schedule(given: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("'schedule' must be a text of at most 200 characters.", field="schedule", pointer="/schedule")
     elif schedule.strip() and (fault := schedules.schedule_fault(schedule)):
         yield Problem(fault, field="schedule", pointer="/schedule")
-    if not isinstance(zone, str) or (zone and zone not in schedules.zone_names()):
-        message = f"There is no time zone '{shortened(str(zone))}'; use an IANA name such as 'Europe/Berlin'."
-        yield Problem(message, field="schedule_timezone", pointer="/schedule_timezone")
+    if zone != "" and (fault := schedules.zone_fault(zone)):
+        yield Problem(fault, field="schedule_timezone", pointer="/schedule_timezone")
 
 
 def _types(found: PipelineSpec) -> Iterator[Problem]:

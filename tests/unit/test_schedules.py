@@ -2,6 +2,7 @@
 
 import datetime as dt
 import itertools
+import random
 import time
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -118,6 +119,72 @@ def test_a_daily_time_comes_once_a_day(zone: str) -> None:
 )
 def test_next_tick(schedule: str, zone: str, after: str, tick: str) -> None:
     assert local(next_tick(schedule, zone, utc(after)), zone) == tick
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        ("0 6 * * MON-FRI", "At 06:00 on Monday through Friday"),
+        ("@daily", "At 00:00 every day"),
+        ("@Hourly", "At the start of every hour"),
+        ("0 0 L jan *", "At 00:00 on the last day of January"),
+        ("0 12 * * mon#1", "At 12:00 on the first Monday of the month"),
+        ("0 12 * * 5L", "At 12:00 on the last Friday of the month"),
+    ],
+)
+def test_in_words(schedule: str, words: str) -> None:
+    assert (schedules.schedule_fault(schedule), schedules.in_words(schedule)) == ("", words)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "accepted"),
+    [
+        ("60 * * * *", "minute cannot be read: it takes 0-59"),
+        ("0 24 * * *", "hour cannot be read: it takes 0-23"),
+        ("0 0 30 2 *", "day of month cannot be read: it takes 1-31"),
+        ("0 0 * DEZ *", "month cannot be read: it takes 1-12 or JAN-DEC"),
+        ("0 0 * * 8", "day of week cannot be read: it takes 0-7 or SUN-SAT"),
+        ("0 0 * * MON#6", "day of week"),
+        ("*/0 * * * *", "minute"),
+        ("@reboot", "@daily"),
+        ("@every 5m", "five cron fields"),
+        ("0 0 0 * * *", "five cron fields"),
+    ],
+)
+def test_what_cannot_be_read_says_what_can(schedule: str, accepted: str) -> None:
+    assert accepted in schedules.schedule_fault(schedule)
+
+
+def test_whatever_can_be_read_can_be_said_in_words_and_looked_ahead_of() -> None:
+    chance = random.Random(3)
+    parts = ["*", "0", "5", "L", "LW", "MON", "JAN", "1-5", "*/2", "5-10/2", "1#2", "5L", "7", "1,3", "FRI#5", "0-7", "L/2", "LW/2", "5/3", "*,1"]
+    parts += ["MON-FRI", "6-7/1", "0L", "7#1", "MON-FRI/2", "L,15", "29", "31"]
+    readable = 0
+    for _ in range(4000):
+        schedule = " ".join(chance.choice(parts) for _ in range(5))
+        if not schedules.schedule_fault(schedule):
+            readable += 1
+            assert schedules.in_words(schedule)
+    assert readable > 100
+
+
+@pytest.mark.parametrize(
+    ("schedule", "zone", "after", "note"),
+    [
+        ("30 2 * * *", "America/New_York", "2024-03-10 00:00", "2024-03-10: the clock skips a time of the schedule; the run is made at 03:00"),
+        ("15 2 * * *", "Australia/Lord_Howe", "2024-10-05 12:00", "2024-10-06: the clock skips a time of the schedule; the run is made at 02:30"),
+        ("0 0 * * *", "Africa/Cairo", "2024-04-25 12:00", "2024-04-26: the clock skips a time of the schedule; the run is made at 01:00"),
+        ("30 1 * * *", "America/New_York", "2024-11-03 00:00", "2024-11-03: 01:30 comes twice; the run is made at the first of them."),
+        ("45 1 * * *", "Australia/Lord_Howe", "2024-04-06 12:00", "2024-04-07: 01:45 comes twice"),
+    ],
+)
+def test_ticks_that_a_moved_clock_makes_others_are_noted(schedule: str, zone: str, after: str, note: str) -> None:
+    ticks = list(itertools.islice(schedules.ticks(schedule, zone, utc(after)), 20))
+    (found,) = schedules.clock_notes(schedule, zone, ticks)
+    assert found.startswith(note)
+    assert list(schedules.clock_notes(schedule, zone, ticks[1:])) == []
+    hourly = list(itertools.islice(schedules.ticks("30 * * * *", zone, utc(after)), 50))
+    assert list(schedules.clock_notes("30 * * * *", zone, hourly)) == []
 
 
 def test_every_five_minutes_goes_on_in_the_repeated_hour() -> None:
