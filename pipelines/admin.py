@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from pipelines import connections, used_by
 from pipelines.admin_forms import ConnectionForm, VariableForm
-from pipelines.models import Connection, Pipeline, PipelineVersion, Variable
+from pipelines.models import Connection, Pipeline, PipelineVersion, Variable, WebhookToken
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -56,8 +56,14 @@ class PipelineAdmin(ReadOnlyAdmin):
         "created_at",
         "updated_at",
         "deleted_at",
+        "webhook_token",
         "definition",
     )
+
+    @admin.display(description="Webhook")
+    def webhook_token(self, pipeline: Pipeline) -> str:
+        row = WebhookToken.objects.filter(pipeline=pipeline).only("created_at").first()
+        return f"its token was set on {row.created_at:%Y-%m-%d %H:%M} UTC" if row else "none"
 
     @admin.display(description="Definition")
     def definition(self, pipeline: Pipeline) -> str:

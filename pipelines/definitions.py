@@ -18,7 +18,7 @@ from django.utils.text import slugify
 from brokoli_site.common import yaml
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound, PreconditionFailed
 from brokoli_site.common.ids import parse_id
-from pipelines import documents, upstreams, used_by, validation
+from pipelines import documents, upstreams, used_by, validation, webhook_tokens, webhooks
 from pipelines.guards import deletion_guards, save_listeners
 from pipelines.models import Pipeline, PipelineVersion
 from pipelines.spec import LONGEST_NAME, PipelineSpec
@@ -72,12 +72,13 @@ def create(document: Document, *, user: object = None, comment: str = "", slug_b
     Errors: `InvalidPipeline` with every problem of the structure; `Conflict` when the document's slug is taken.
     """
     wanted, stored, spec = _checked(document)
+    token = webhook_tokens.given(document)
     base = (slug_base or slugify(stored["name"]))[:_LONGEST_BASE].strip("-_") or "pipeline"
     for _ in range(_ATTEMPTS):
         slug = wanted or _free_slug(base)
         try:
             with transaction.atomic():
-                return _insert(slug, stored, spec, user, comment)
+                return _with_webhook(_insert(slug, stored, spec, user, comment), token)
         except IntegrityError as error:
             if not Pipeline.objects.live().filter(pipeline_id=slug).exists():
                 raise
@@ -101,13 +102,16 @@ def change(
     """
     for _ in range(_ATTEMPTS):
         current = find(pipeline_id)
-        wanted, stored, spec = _checked(make(current.document))  # outside the transaction: it may take a while
+        document = make(current.document)
+        wanted, stored, spec = _checked(document)  # outside the transaction: it may take a while
         # A precondition only counts for a request that is right otherwise (RFC 9110, 13.2.1).
         _check_seen(current.pipeline, seen)
         slug = wanted or current.pipeline.pipeline_id
         try:
             with transaction.atomic():
                 changed = _update(current, slug, stored, spec, user, comment)
+                if changed is not None:
+                    _with_webhook(changed, webhook_tokens.given(document))
         except IntegrityError as error:
             if not Pipeline.objects.live().filter(pipeline_id=slug).exclude(id=current.pipeline.id).exists():
                 raise
@@ -164,6 +168,7 @@ def delete(pipeline_id: uuid.UUID | None, *, seen: Collection[int] | None = None
         _check_seen(pipeline, seen)
         upstreams.let_go(pipeline)
         Pipeline.objects.filter(id=pipeline.id).update(deleted_at=timezone.now())
+        webhooks.remove_of(pipeline)
 
 
 def validate(document: Document, pipeline: Pipeline | None = None) -> validation.Report:
@@ -179,11 +184,12 @@ def export(definition: Definition) -> str:
 
 
 def import_document(document: Document, *, on_taken: OnTaken = "refuse", user: object = None) -> tuple[Definition, bool]:
-    """The pipeline that an exported document describes, and whether it is new.
+    """The pipeline that an exported document describes, and whether it is new. A token of a webhook is not taken over from a file.
 
     When a pipeline has its slug: refuse, take another slug (`rename`), or make a new version of that pipeline (`replace`).
     Errors: `InvalidPipeline`; `Conflict` when the slug is taken.
     """
+    document = webhook_tokens.without(document)
     slug = document.get("pipeline_id")
     rival = Pipeline.objects.live().filter(pipeline_id=slug).first() if isinstance(slug, str) and slug else None
     if rival is not None and on_taken == "replace":
@@ -212,7 +218,7 @@ def _checked(document: Document) -> tuple[str, dict[str, Any], PipelineSpec]:
     if not isinstance(document, Mapping):
         raise BadRequest("A pipeline must be an object.")
     stored = documents.normalised(document)
-    spec = validation.check_structure({**stored, "pipeline_id": document.get("pipeline_id")})
+    spec = validation.check_structure({**stored, **{key: document.get(key) for key in ("pipeline_id", webhook_tokens.KEY)}})
     return document.get("pipeline_id") or "", stored, spec
 
 
@@ -253,6 +259,13 @@ def _update(current: Definition, slug: str, document: dict[str, Any], spec: Pipe
     used_by.keep(pipeline, spec, earlier=current.document)
     _tell(pipeline, spec)
     return Definition(pipeline, version)
+
+
+def _with_webhook(made: Definition, token: str | None) -> Definition:
+    """Keep the token that came with a document. Call in the transaction that wrote the pipeline's row."""
+    if token is not None:
+        webhooks.keep(made.pipeline, token)
+    return made
 
 
 def _tell(pipeline: Pipeline, spec: PipelineSpec) -> None:

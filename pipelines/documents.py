@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from brokoli_site.common.errors import NodeError
+from pipelines import webhook_tokens
 from pipelines.nodes import registry
 
 # The server's own keys: part of what clients see and send back, never of the stored document.
@@ -33,6 +34,7 @@ OPTIONAL_KEYS = frozenset(
         "hooks",
         "sla_deadline",
         "sla_timezone",
+        webhook_tokens.KEY,
     }
 )
 # Keys that every node takes, in its config or beside it.
@@ -42,7 +44,7 @@ EDGE_KEYS = frozenset({"from", "to", "condition"})
 
 
 def normalised(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document to store: defaults filled in, aliases replaced, the server's keys left out, everything else kept.
+    """The document to store: defaults filled in, aliases replaced, the server's keys and the webhook's token left out, everything else kept.
 
     Accepts anything: what cannot be read stays as it is, for validation to name. Normalising twice changes nothing.
     """
@@ -50,7 +52,8 @@ def normalised(document: Mapping[str, Any]) -> dict[str, Any]:
     found["schedule_timezone"] = found["schedule_timezone"] or DEFAULTS["schedule_timezone"]
     if isinstance(found["nodes"], list):
         found["nodes"] = [_node(node) if isinstance(node, Mapping) else node for node in found["nodes"]]
-    return found | {key: value for key, value in document.items() if key not in DEFAULTS and key not in SERVER_KEYS}
+    rest = webhook_tokens.without(document)
+    return found | {key: value for key, value in rest.items() if key not in DEFAULTS and key not in SERVER_KEYS}
 
 
 def merged(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

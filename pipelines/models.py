@@ -167,6 +167,26 @@ class Connection(models.Model):
         return f"connection {self.id}"
 
 
+class WebhookToken(models.Model):
+    """What a webhook of a pipeline proves that it knows. Sealed and not hashed, because signatures are checked with it."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    pipeline = models.OneToOneField(Pipeline, on_delete=models.CASCADE, related_name="webhook")
+    sealed = models.TextField(help_text="The token, sealed.")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.CheckConstraint(condition=Q(sealed__startswith="k1:"), name="webhook_token_sealed"),)
+
+    def __str__(self) -> str:
+        return str(self.pipeline_id)
+
+    @property
+    def identity(self) -> str:
+        """What the token is sealed for."""
+        return f"webhook of pipeline {self.pipeline_id}"
+
+
 class PipelineUse(models.Model):
     """A variable or connection that a pipeline's current version names. Written with the version, so that its users are found."""
 

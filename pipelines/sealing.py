@@ -10,7 +10,7 @@ from django.db.models import QuerySet, Value
 from django.db.models.functions import StrIndex, Substr
 
 from brokoli_site.common.secrets import KEY_STARTS, SecretUnreadable, key_of
-from pipelines.models import Connection, Variable
+from pipelines.models import Connection, Variable, WebhookToken
 
 _AT_ONCE = 200  # rows of one transaction
 
@@ -37,6 +37,7 @@ class Resealed:
 def _kinds() -> tuple[_Kind, ...]:
     return (
         _Kind("connection", Connection.objects.exclude(secrets=""), "secrets", "conn_id"),
+        _Kind("webhook token", WebhookToken.objects.all(), "sealed", "pipeline_id"),
         _Kind("variable", Variable.objects.filter(type="secret"), "value", "key"),
     )
 

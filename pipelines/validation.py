@@ -13,7 +13,7 @@ from django.conf import settings
 from pydantic import BaseModel, ValidationError
 
 from brokoli_site.common.errors import BrokoliError, NodeError
-from pipelines import documents, hooks, parameters, references, schedules, spec
+from pipelines import documents, hooks, parameters, references, schedules, spec, webhook_tokens
 from pipelines.config_problems import config_problems, unknown_keys
 from pipelines.graph import Graph, cycle_problems
 from pipelines.nodes import registry
@@ -60,9 +60,9 @@ def check(document: Mapping[str, Any]) -> PipelineSpec:
 
 def validate(document: Mapping[str, Any]) -> Report:
     """Everything that can be said of a document before it runs. Aliases are accepted."""
-    slug = document.get("pipeline_id")
+    besides = {key: document.get(key) for key in ("pipeline_id", webhook_tokens.KEY)}
     document = documents.normalised(document)
-    found, structural = _structure({**document, "pipeline_id": slug})
+    found, structural = _structure({**document, **besides})
     problems = [*structural, *_empty(found), *_configs(found, _cyclic(structural)), *_params(document, found), *_unused(document)]
     problems += hooks.warnings(document, mail=bool(settings.EMAIL_HOST))
     return Report(
@@ -103,6 +103,7 @@ def _pipeline_keys(document: Mapping[str, Any]) -> Iterator[Problem]:
     if slug != "" and (not isinstance(slug, str) or len(slug) > LONGEST_SLUG or not _SLUG.fullmatch(slug)):
         yield wrong("pipeline_id", f"'pipeline_id' must be 1 to {LONGEST_SLUG} letters, digits, '_', '-' or '.', and begin with a letter or digit.")
     yield from _schedule(given)
+    yield from webhook_tokens.problems(given)
 
 
 def _schedule(given: Mapping[str, Any]) -> Iterator[Problem]:

@@ -53,12 +53,13 @@ class Request:
     fingerprint: str
 
 
-def request(*, user_id: object, key: str, method: str, path: str, body: Any) -> Request:
-    """Errors: `BadRequest` for a key that cannot be one."""
+def request(*, key: str, method: str, path: str, body: Any, user_id: object = None, scope: str = "") -> Request:
+    """`scope`: whose key it is where that is no user. Errors: `BadRequest` for a key that cannot be one."""
     if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
         raise BadRequest(f"The Idempotency-Key must be 1 to {LONGEST_KEY} printable ASCII characters.")
     canonical = json.dumps([method, path, body], sort_keys=True, separators=(",", ":"))
-    return Request("local" if user_id is None else f"user:{user_id}", key, hashlib.sha256(canonical.encode()).hexdigest())
+    whose = scope or ("local" if user_id is None else f"user:{user_id}")
+    return Request(whose, key, hashlib.sha256(canonical.encode()).hexdigest())
 
 
 def once(asked: Request, act: Callable[[], Answer]) -> tuple[Answer, bool]:

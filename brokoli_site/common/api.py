@@ -129,7 +129,11 @@ def read_body(request: Request, serializer_class: type[StrictSerializer], ignore
 
     `ignored` are fields of answers that a client may send back with its change.
     """
-    data = request.data
+    return read_fields(request.data, serializer_class, ignored)
+
+
+def read_fields(data: Any, serializer_class: type[StrictSerializer], ignored: Collection[str] = ()) -> dict[str, Any]:
+    """The same of a body that was parsed already."""
     if not isinstance(data, dict):
         raise BadRequest("The body must be a JSON object.")
     data = {name: value for name, value in data.items() if name not in ignored}

@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from pipelines.api import connections, variables, views
+from pipelines.api import connections, variables, views, webhooks
 
 urlpatterns = [
     path("connection-types", connections.ConnectionTypesView.as_view()),
@@ -24,4 +24,5 @@ urlpatterns = [
     path("pipelines/<str:pipeline_id>/rollback", views.PipelineRollback.as_view()),
     path("pipelines/<str:pipeline_id>/clone", views.PipelineClone.as_view()),
     path("pipelines/<str:pipeline_id>/export", views.PipelineExport.as_view()),
+    path("pipelines/<str:pipeline_id>/webhook-token", webhooks.WebhookTokenView.as_view()),
 ]

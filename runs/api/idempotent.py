@@ -35,10 +35,15 @@ def idempotent(method: Method[View, P]) -> Method[View, P]:
             return method(view, request, *args, **kwargs)
         # Reads the body, which a slow client may take long to send, before any transaction begins.
         asked = idempotency.request(user_id=request.user.pk, key=key, method=str(request.method), path=request.path, body=request.data)
-        answer, replayed = idempotency.once(asked, lambda: _answer(method(view, request, *args, **kwargs)))
-        return Response(answer.body, status=answer.status, headers={**answer.headers, **({REPLAYED: "true"} if replayed else {})})
+        return once(asked, lambda: method(view, request, *args, **kwargs))
 
     return answered
+
+
+def once(asked: idempotency.Request, act: Callable[[], Response]) -> Response:
+    """The response of `act`, which is called unless this was answered within a day."""
+    answer, replayed = idempotency.once(asked, lambda: _answer(act()))
+    return Response(answer.body, status=answer.status, headers={**answer.headers, **({REPLAYED: "true"} if replayed else {})})
 
 
 def _answer(response: Response) -> Answer:

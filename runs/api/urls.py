@@ -2,12 +2,13 @@
 
 from django.urls import path
 
-from runs.api import actions, backfills, dependencies, dry_runs, logs, notifications, outputs, pools, sla, views
+from runs.api import actions, backfills, dependencies, dry_runs, logs, notifications, outputs, pools, sla, views, webhooks
 
 urlpatterns = [
     path("pipelines/dry-run", dry_runs.DraftDryRunView.as_view(), name="draft-dry-run"),
     path("pipelines/<str:pipeline_id>/dry-run", dry_runs.PipelineDryRunView.as_view(), name="pipeline-dry-run"),
     path("pipelines/<str:pipeline_id>/run", actions.PipelineRunView.as_view(), name="pipeline-run"),
+    path("pipelines/<str:pipeline_id>/webhook", webhooks.PipelineWebhookView.as_view(), name="pipeline-webhook"),
     path("pipelines/<str:pipeline_id>/runs", views.PipelineRunsView.as_view(), name="pipeline-runs"),
     path("pipelines/<str:pipeline_id>/backfill", backfills.PipelineBackfillView.as_view(), name="pipeline-backfill"),
     path("pipelines/<str:pipeline_id>/backfills", backfills.PipelineBackfillsView.as_view(), name="pipeline-backfills"),

@@ -28,6 +28,9 @@ CALLS = {
     "POST /api/pipelines/ID/rollback": "edit",
     "POST /api/pipelines/ID/clone": "create",
     "GET /api/pipelines/ID/export": "view",
+    "GET /api/pipelines/ID/webhook-token": "view",
+    "POST /api/pipelines/ID/webhook-token": "edit",
+    "DELETE /api/pipelines/ID/webhook-token": "edit",
 }
 
 

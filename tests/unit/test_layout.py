@@ -36,6 +36,7 @@ WITH_DATABASE = {
     "variables",
     "used_by",
     "sealing",
+    "webhooks",
 }
 OURS = ("brokoli_site", "pipelines", "runs", "system", "tests", "bench", "examples")
 
