@@ -14,10 +14,21 @@ import signal
 import socket
 import sys
 
-from pipelines.processes import reach, supervisor, system
+from pipelines.processes import reach, rehearsal, supervisor, system
 
 # What scripts are likely to want. `numpy` comes with `pandas`; neither is required.
-_IMPORTED_AHEAD = ("pyarrow", "pyarrow.compute", "pyarrow.parquet", "pyarrow.ipc", "json", "datetime", "decimal", "traceback", "pandas")
+_IMPORTED_AHEAD = (
+    "pyarrow",
+    "pyarrow.compute",
+    "pyarrow.parquet",
+    "pyarrow.ipc",
+    "pandas",
+    "numpy.random",
+    "json",
+    "datetime",
+    "decimal",
+    "traceback",
+)
 _LONGEST_MESSAGE = 4096
 
 
@@ -29,6 +40,7 @@ def main(descriptor: int) -> None:
         except ImportError:
             if name.startswith("pyarrow"):
                 raise
+    rehearsal.rehearse()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # its end is the end of its worker, not a signal to a group
     system.adopt_orphans()  # of supervisors that were killed

@@ -165,7 +165,7 @@ class Input:
         """The rows as a pandas data frame. Errors: `ImportError` where pandas is not installed."""
         if importlib.util.find_spec("pandas") is None:
             raise ImportError(_NO_PANDAS)
-        return self.table.to_pandas()
+        return self.table.to_pandas(use_threads=self.table.num_rows > _BATCH_ROWS)  # starting threads takes longer than a small table
 
 
 class Inputs:
