@@ -20,14 +20,14 @@ LONGEST_PARK = dt.timedelta(minutes=5)  # that a run stays away from its workers
 
 
 class RunQuerySet(models.QuerySet["Run"]):
-    def ready(self) -> "RunQuerySet":
+    def ready(self, now: dt.datetime | None = None) -> "RunQuerySet":
         """Waiting for a worker, in the order of service: priority, then age. Those that wait for their time are not among them."""
-        now = timezone.now()
+        now = now or timezone.now()
         # Nobody parks for that long: then the clock was set back since.
         due = Q(not_before__isnull=True) | Q(not_before__lte=now) | Q(not_before__gt=now + 2 * LONGEST_PARK)
         return self.filter(due, status=RunStatus.PENDING).order_by("-priority", "id")
 
-    def claimable(self) -> "RunQuerySet":
+    def claimable(self, now: dt.datetime | None = None) -> "RunQuerySet":
         """Those that are ready and whose pipeline and backfill may have one more run executing, as far as a reader can tell.
 
         What is saturated is read once a query, of the few runs that execute: a long queue behind a limit is stepped over in the index.
@@ -36,7 +36,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         full_pipelines = running.filter(pipeline__max_active_runs__isnull=False).values("pipeline_id")
         full_backfills = running.filter(backfill__max_active__isnull=False).values("backfill_id")
         return (
-            self.ready()
+            self.ready(now)
             .exclude(pipeline_id__in=full_pipelines.annotate(runs=Count("id")).filter(runs__gte=F("pipeline__max_active_runs")).values("pipeline_id"))
             .exclude(backfill_id__in=full_backfills.annotate(runs=Count("id")).filter(runs__gte=F("backfill__max_active")).values("backfill_id"))
         )
