@@ -21,7 +21,7 @@ def test_ten_thousand_lines_a_second(resources: Callable[..., Resources]) -> Non
     written = []
 
     def flood(task: NodeTask, log: NodeLog, stop: Stop) -> None:
-        for tick in range(300):
+        for tick in range(500):  # longer than the lease
             for line in range(100):
                 log.info(f"line {tick * 100 + line}")
             stop.wait(0.01)
@@ -29,7 +29,7 @@ def test_ten_thousand_lines_a_second(resources: Callable[..., Resources]) -> Non
         written.append(task.node.id)
 
     run = accept_run()
-    work_until_empty(resources(flood), lease_seconds=5)
+    work_until_empty(resources(flood), lease_seconds=3)
 
     run.refresh_from_db()
     assert (run.status, run.epoch) == ("success", 1)
@@ -37,7 +37,7 @@ def test_ten_thousand_lines_a_second(resources: Callable[..., Resources]) -> Non
         lines = LogEntry.objects.filter(run=run, node_id=node_id, kind="log").order_by("seq").values_list("message", flat=True)
         assert len(lines) == MAX_LINES + 1
         assert (lines[0], lines[MAX_LINES - 1]) == ("line 0", f"line {MAX_LINES - 1}")
-        assert lines[MAX_LINES] == f"dropped {30_000 - MAX_LINES} log lines: a node may write {MAX_LINES} an attempt"
+        assert lines[MAX_LINES] == f"dropped {50_000 - MAX_LINES} log lines: a node may write {MAX_LINES} an attempt"
 
 
 def test_a_batch_of_lines_is_few_statements() -> None:
