@@ -1,14 +1,13 @@
 """Django settings. Everything that an operator may change comes from the environment: see `environment.py`."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-import structlog
 from django.core.exceptions import ImproperlyConfigured
 
 from brokoli_site import environment
+from brokoli_site.common import logs
 from brokoli_site.common.addresses import Allowed
 from brokoli_site.common.keys import secret_key
 from brokoli_site.common.secrets import Keyring, keyring
@@ -83,6 +82,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "brokoli_site.common.request_ids.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -195,38 +195,4 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 
 CRONJOBS: list[tuple[str, str]] = []
 
-_LEVEL: str = _env["BROKOLI_LOG_LEVEL"]
-_processors: list[Any] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.format_exc_info,
-]
-_renderer: Any = (
-    structlog.processors.JSONRenderer() if _env["BROKOLI_LOG_FORMAT"] == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-)
-structlog.configure(
-    processors=[*_processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    wrapper_class=structlog.stdlib.BoundLogger,
-    cache_logger_on_first_use=True,
-)
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "structured": {
-            "()": structlog.stdlib.ProcessorFormatter,
-            "foreign_pre_chain": _processors,
-            "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer],
-        }
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
-    "root": {"handlers": ["stderr"], "level": _LEVEL},
-    "loggers": {
-        "django.server": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
-        "daphne": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
-        "sqlglot": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
-    },
-}
+LOGGING = logs.configure(_env["BROKOLI_LOG_LEVEL"], _env["BROKOLI_LOG_FORMAT"])

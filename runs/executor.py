@@ -581,6 +581,8 @@ class Execution:
 def _execute(session: RunSession, task: NodeTask, attempt: int, node_log: log.NodeLog, stop: Stop, control: Control) -> None:
     """In a thread of the pool: the boundary behind which a node may do what it likes."""
     result: NodeResult | Parked | NodeError
+    structlog.contextvars.clear_contextvars()  # of the node that the thread executed before
+    structlog.contextvars.bind_contextvars(run_id=task.run.run_id, node_id=task.node.id, attempt=attempt)
     try:
         result = session.execute(task, node_log, stop)
     except NodeError as error:
@@ -588,6 +590,6 @@ def _execute(session: RunSession, task: NodeTask, attempt: int, node_log: log.No
     except BaseException as error:
         # A bug in a node type (`sys.exit` too) must end the node, not its worker, and the run waits for an answer. The process
         # log has the traceback, unless the node was given secrets, which an error may hold; people get the kind of error.
-        logger.error("node crashed", run_id=task.run.run_id, node_id=task.node.id, exc_info=not task.run.vault, kind=type(error).__name__)  # noqa: TRY400
+        logger.error("node crashed", exc_info=not task.run.vault, kind=type(error).__name__)  # noqa: TRY400
         result = NodeError(f"The node type {task.node.type} has a bug ({type(error).__name__}); the worker's log says where.")
     control.inbox.put(_Ended(task.node.id, attempt, result))

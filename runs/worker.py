@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import structlog
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection, connections
 
+from brokoli_site.common import logs
 from runs import chores, queue
 from runs.delivery import Postman
 from runs.executor import Control, Execution, Outcome, Resources
@@ -91,6 +92,7 @@ class WorkerProcess:
             resources.engine.close()
             self._unregister()
             logger.info("worker stopped", worker=self._worker_id)
+            logs.name_process(worker="")
         return 1 if self._signals > 1 else 0
 
     def stop(self, number: int = signal.SIGTERM, frame: object = None) -> None:
@@ -175,19 +177,19 @@ class WorkerProcess:
     # --- a run's thread ---
 
     def _execute(self, lease: Lease, control: Control, resources: Resources) -> None:
-        log = logger.bind(run_id=str(lease.run_id), epoch=lease.epoch)
+        structlog.contextvars.bind_contextvars(run_id=str(lease.run_id), epoch=lease.epoch)
         certain = False
         try:
             close_old_connections()
             outcome = Execution(lease, resources, control).run()
             certain = self._finish(lease, control, outcome)
             if outcome.parked_seconds is None:
-                log.info("run ended", status=outcome.status, reason=outcome.reason)
+                logger.info("run ended", status=outcome.status, reason=outcome.reason)
         except LeaseLost as error:
-            log.warning("lease lost", reason=error.message)
+            logger.warning("lease lost", reason=error.message)
         except Exception as error:
             # The worker must live through a bug in the executor, and the run must still end.
-            log.exception("execution crashed")
+            logger.exception("execution crashed")
             certain = self._finish(
                 lease, control, Outcome(RunStatus.FAILED, f"The executor has a bug ({type(error).__name__}); the worker's log says where.")
             )
@@ -198,6 +200,7 @@ class WorkerProcess:
                 self._strays.set()  # given up by ourselves, it may be in nobody else's hands
             self._ticker.nudge()
             self._wakeup.wake()
+            structlog.contextvars.clear_contextvars()  # the thread goes on with another run
 
     def _finish(self, lease: Lease, control: Control, outcome: Outcome) -> bool:
         """False when the lease was lost before the end could be written.
@@ -240,6 +243,7 @@ class WorkerProcess:
     def _register(self) -> None:
         started = clock()
         worker = queue.register(self.options.concurrency, self.options.lease_seconds)
+        logs.name_process(worker=worker.id)
         self._tenure = Tenure(worker.id, self.options.lease_seconds, started)
         self._watch = queue.Watch(worker.id, self.options.max_deaths)
 

@@ -33,6 +33,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
     status = serializers.IntegerField()
     detail = serializers.CharField()
     instance = serializers.CharField()
+    request_id = serializers.CharField(required=False, help_text="As in the answer's `X-Request-ID`: what the server's log calls this request.")
     code = serializers.CharField(help_text="Stable name for programs.")
     errors = ProblemPlaceSerializer(many=True, required=False)  # type: ignore[assignment]  # DRF takes declared fields off the class
 

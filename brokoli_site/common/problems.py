@@ -1,6 +1,6 @@
 """Errors as clients see them: `application/problem+json` (RFC 9457), never with a stack trace, a path of the host or a secret.
 
-`{type, title, status, detail, instance, code, errors: [{pointer | parameter, detail, …}]}`: `errors` names every place at
+`{type, title, status, detail, instance, request_id, code, errors: [{pointer | parameter, detail, …}]}`: `errors` names every place at
 fault, by JSON Pointer (RFC 6901) into the body or by the name of a query parameter.
 """
 
@@ -15,8 +15,10 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.http.request import UnreadablePostError
 from django.views import defaults
 from rest_framework import exceptions
+from rest_framework.request import Request
 from rest_framework.response import Response
 
+from brokoli_site.common import request_ids
 from brokoli_site.common.errors import BadRequest, BrokoliError, NotFound, TooLarge, Unavailable
 from brokoli_site.common.json import JSONRenderer, dumps
 
@@ -62,7 +64,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
     if found is None:
         return None
     problem, headers = found
-    problem["instance"] = context["request"].path
+    problem |= _about(context["request"])
     # A problem is JSON also where the view answers HTML or a file.
     context["request"].accepted_renderer = JSONRenderer()
     return Response(problem, status=problem["status"], headers=headers, content_type=MEDIA_TYPE)
@@ -176,6 +178,12 @@ def escaped(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
+def _about(request: HttpRequest | Request) -> dict[str, str]:
+    """Which request had the problem: its path, and the id under which the server's log tells more."""
+    request_id = request_ids.of(request)
+    return {"instance": request.path, **({"request_id": request_id} if request_id else {})}
+
+
 def _problem(status: int, detail: str, code: str) -> dict[str, Any]:
     return {"type": f"urn:brokoli:problem:{code}", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, "code": code}
 
@@ -184,7 +192,7 @@ def _problem(status: int, detail: str, code: str) -> dict[str, Any]:
 
 
 def _answer(request: HttpRequest, error: BrokoliError) -> HttpResponse:
-    body = problem_of(error) | {"instance": request.path}
+    body = problem_of(error) | _about(request)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
     return HttpResponse(dumps(body), status=error.status, content_type=MEDIA_TYPE, headers=headers)
 

@@ -77,7 +77,9 @@ class Command(BaseCommand):
 
 
 def _web_command(host: str, port: int) -> list[str]:
-    return [sys.executable, "-m", "brokoli_site.web", "--bind", host, "--port", str(port), "--no-server-name", "brokoli_site.asgi:application"]
+    # Verbosity 0: Daphne would print a line of its own for each request, with the whole query in it.
+    daphne = ["--bind", host, "--port", str(port), "--verbosity", "0", "--no-server-name", "brokoli_site.asgi:application"]
+    return [sys.executable, "-m", "brokoli_site.web", *daphne]
 
 
 def _is_loopback(host: str) -> bool:
