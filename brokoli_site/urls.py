@@ -5,6 +5,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from brokoli_site.common.openapi import DocsView, SchemaView
+from system.api.health import HealthView
 
 urlpatterns = [
     path("api/schema", SchemaView.as_view(), name="schema"),
@@ -12,6 +13,7 @@ urlpatterns = [
     path("api/", include("runs.api.urls")),
     path("api/", include("pipelines.api.urls")),  # after those of runs: its `pipelines/<id>` would take any name
     path("api/", include("system.api.urls")),
+    path("health", HealthView.as_view(), name="health"),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index")),
 ]
