@@ -19,6 +19,7 @@ from brokoli_site.common.json import InvalidJSON, loads
 from brokoli_site.common.problems import BodyError, escaped
 from brokoli_site.common.secrets import SecretUnreadable
 from pipelines import connection_types, secret_stores, used_by
+from pipelines.assets import rows as asset_rows
 from pipelines.connection_tests import outcome
 from pipelines.connection_types import LONGEST_OPTION, MOST_OPTIONS, TYPES, ConnectionType, Values
 from pipelines.models import Connection
@@ -110,6 +111,7 @@ def create(conn_id: str, fields: Mapping[str, Any]) -> Connection:
     try:
         with transaction.atomic():
             row.save(force_insert=True)
+            asset_rows.doubt(conn_id)
     except IntegrityError as error:
         if not Connection.objects.filter(conn_id=conn_id).exists():
             raise
@@ -131,6 +133,8 @@ def change(conn_id: str, fields: Mapping[str, Any], *, whole: bool, seen: Collec
             columns["secrets"] = _sealed(row, wanted.secrets)
         changed = Connection.objects.filter(id=row.id, version=row.version)
         if changed.update(**columns, version=row.version + 1, updated_at=timezone.now()):
+            if any(getattr(row, name) != columns[name] for name in ("type", "host", "schema", "extra")):
+                asset_rows.doubt(conn_id)
             return find(conn_id)
     raise Conflict("The connection is being changed by others all the time; try again.")
 

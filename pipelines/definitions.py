@@ -19,6 +19,8 @@ from brokoli_site.common import yaml
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound, PreconditionFailed
 from brokoli_site.common.ids import parse_id
 from pipelines import documents, upstreams, used_by, validation, webhook_tokens, webhooks
+from pipelines.assets import rows as asset_rows
+from pipelines.assets.graph import Graph
 from pipelines.guards import deletion_guards, save_listeners
 from pipelines.models import Pipeline, PipelineVersion
 from pipelines.spec import LONGEST_NAME, PipelineSpec
@@ -74,11 +76,12 @@ def create(document: Document, *, user: object = None, comment: str = "", slug_b
     wanted, stored, spec = _checked(document)
     token = webhook_tokens.given(document)
     base = (slug_base or slugify(stored["name"]))[:_LONGEST_BASE].strip("-_") or "pipeline"
+    lineage = asset_rows.lineage_of(spec)
     for _ in range(_ATTEMPTS):
         slug = wanted or _free_slug(base)
         try:
             with transaction.atomic():
-                return _with_webhook(_insert(slug, stored, spec, user, comment), token)
+                return _with_webhook(_insert(slug, stored, spec, lineage, user, comment), token)
         except IntegrityError as error:
             if not Pipeline.objects.live().filter(pipeline_id=slug).exists():
                 raise
@@ -107,9 +110,10 @@ def change(
         # A precondition only counts for a request that is right otherwise (RFC 9110, 13.2.1).
         _check_seen(current.pipeline, seen)
         slug = wanted or current.pipeline.pipeline_id
+        lineage = asset_rows.lineage_of(spec)
         try:
             with transaction.atomic():
-                changed = _update(current, slug, stored, spec, user, comment)
+                changed = _update(current, slug, stored, spec, lineage, user, comment)
                 if changed is not None:
                     _with_webhook(changed, webhook_tokens.given(document))
         except IntegrityError as error:
@@ -228,7 +232,7 @@ def _columns(document: dict[str, Any], spec: PipelineSpec) -> dict[str, Any]:
     return {key: document[key] for key in keys} | {"node_count": len(spec.nodes), "max_active_runs": spec.max_active_runs}
 
 
-def _insert(slug: str, document: dict[str, Any], spec: PipelineSpec, user: object, comment: str) -> Definition:
+def _insert(slug: str, document: dict[str, Any], spec: PipelineSpec, lineage: Graph, user: object, comment: str) -> Definition:
     upstreams.lock(spec.dependencies)
     now = timezone.now()
     pipeline = Pipeline.objects.create(pipeline_id=slug, version=1, created_at=now, updated_at=now, **_columns(document, spec))
@@ -237,11 +241,14 @@ def _insert(slug: str, document: dict[str, Any], spec: PipelineSpec, user: objec
     )
     upstreams.keep(pipeline, spec.dependencies)
     used_by.keep(pipeline, spec)
+    asset_rows.keep(pipeline.id, 1, lineage)
     _tell(pipeline, spec)
     return Definition(pipeline, version)
 
 
-def _update(current: Definition, slug: str, document: dict[str, Any], spec: PipelineSpec, user: object, comment: str) -> Definition | None:
+def _update(
+    current: Definition, slug: str, document: dict[str, Any], spec: PipelineSpec, lineage: Graph, user: object, comment: str
+) -> Definition | None:
     """The next version; None when a rival made it first. Call inside a transaction."""
     upstreams.lock(spec.dependencies, current.pipeline.id)
     number, now = current.version.number + 1, timezone.now()
@@ -257,6 +264,7 @@ def _update(current: Definition, slug: str, document: dict[str, Any], spec: Pipe
         setattr(pipeline, key, value)
     upstreams.keep(pipeline, spec.dependencies, earlier=current.document)
     used_by.keep(pipeline, spec, earlier=current.document)
+    asset_rows.keep(pipeline.id, number, lineage)
     _tell(pipeline, spec)
     return Definition(pipeline, version)
 

@@ -205,3 +205,32 @@ class PipelineUse(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pipeline_id} uses {self.kind} {self.name}"
+
+
+class PipelineLineage(models.Model):
+    """What flows between the assets of a pipeline's current version: see `assets/graph.py`. Written with the version, or caught up with."""
+
+    pipeline = models.OneToOneField(Pipeline, primary_key=True, on_delete=models.CASCADE, related_name="lineage")
+    version = models.PositiveIntegerField(help_text="Of the pipeline, that this is told of.")
+    revision = models.PositiveSmallIntegerField(help_text="Of the code that told it.")
+    stale = models.BooleanField(default=False, help_text="A connection has changed since.")
+    graph = models.TextField()
+
+    def __str__(self) -> str:
+        return f"{self.pipeline_id} v{self.version}"
+
+
+class PipelineAsset(models.Model):
+    """An asset, a connection or a variable of a pipeline's lineage, by which those are found that share it."""
+
+    id = models.BigAutoField(primary_key=True)
+    pipeline = models.ForeignKey(Pipeline, on_delete=models.CASCADE, related_name="assets", db_index=False)
+    asset = models.CharField(max_length=400)
+
+    class Meta:
+        ordering = ("id",)
+        constraints = (models.UniqueConstraint(fields=["pipeline", "asset"], name="pipeline_asset_unique"),)
+        indexes = (models.Index(fields=["asset", "pipeline"], name="pipeline_asset_asset"),)
+
+    def __str__(self) -> str:
+        return self.asset

@@ -1,9 +1,11 @@
 """The chores of a worker, a line each."""
 
+from collections.abc import Callable
 from functools import partial
 
 from django.conf import settings
 
+from pipelines.assets import rows as asset_rows
 from runs import delivery, idempotency, retention, scheduler, sla, upstream_ends
 from runs.artifacts import ArtifactStore
 from runs.delivery import Postman
@@ -15,6 +17,8 @@ _PURGE_EVERY, _PURGE_SECONDS = 300.0, 3.0
 _MAKE_SECONDS = 3.0
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
+# The apps above this one add theirs when they start: each makes a chore for one worker, or None where there is nothing to do.
+added: list[Callable[[], Chore | None]] = []
 
 
 def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
@@ -27,6 +31,8 @@ def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
         Chore("settle upstream ends", 1.0, upstream_ends.settle, on_end=True),
         Chore("forget idempotency keys", _HOUR, idempotency.forget),
         Chore("forget notifications", _DAY, delivery.forget),
+        Chore("catch up with lineage", 30.0, asset_rows.catch_up),
+        *(chore for make in added if (chore := make()) is not None),
         # Last: all are due when a worker starts, and these may take their time.
         Chore("purge old runs", _PURGE_EVERY, lambda: _purge(store)),
         Chore("collect strays", _DAY, lambda: retention.collect_strays(store)),

@@ -17,6 +17,7 @@ import duckdb
 from pydantic import BaseModel, ConfigDict
 
 from brokoli_site.common.errors import NodeCancelled, NodeTimeout
+from pipelines.assets.values import Assets, Databases
 from pipelines.problems import Problem
 from pipelines.spec import NodeSpec
 from pipelines.vault import Vault
@@ -321,6 +322,8 @@ class NodeType(ABC):
     first_input_leads: ClassVar[bool] = False
     # Whether running it changes anything outside of its run (writes, sends, starts a program). Sinks always do.
     effects: ClassVar[bool] = False
+    # Whether its inputs are data to it. For some an edge only says that they come after.
+    takes_data: ClassVar[bool] = True
 
     def normalise(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The config with aliases replaced by the names of the model. Must accept anything: what it cannot read it leaves."""
@@ -340,6 +343,13 @@ class NodeType(ABC):
     def analyse_faulty(self, node: NodeSpec, inputs: Sequence[KnownInput]) -> tuple[Problem, ...]:
         """What else is wrong with a config that does not fit its model: problems in those parts of it that do."""
         return ()
+
+    def assets(self, config: Mapping[str, Any], databases: Databases) -> Assets:
+        """Which files, tables and APIs it reads and writes, for the lineage. `config` is normalised, and may be wrong or hold references.
+
+        No name may hold a secret: see `assets/naming.py`, which makes them.
+        """
+        return Assets()
 
     @abstractmethod
     def run(self, context: NodeContext) -> Result:

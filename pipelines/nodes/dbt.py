@@ -5,10 +5,13 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator
 
 from brokoli_site.common.errors import NodeError, TransientNodeError
+from pipelines.assets import naming, tables
+from pipelines.assets.values import Assets, Databases, text
 from pipelines.dbt import profiles, programs, results
 from pipelines.dbt.messages import Messages
 from pipelines.expressions import literal
@@ -83,8 +86,8 @@ class DbtConfig(NodeConfig):
     @field_validator("env")
     @classmethod
     def _names(cls, value: dict[str, str]) -> dict[str, str]:
-        for name, text in value.items():
-            if not name.isidentifier() or not name.isascii() or "\0" in text:
+        for name, content in value.items():
+            if not name.isidentifier() or not name.isascii() or "\0" in content:
                 raise ValueError(f"'{name[:100]}' cannot be a variable")
         return value
 
@@ -110,6 +113,12 @@ class Dbt(NodeType):
         if config.output_model:
             return Analysis(tuple(problems))
         return Analysis(tuple(problems), inputs[0] if inputs else _OUTPUT)
+
+    def assets(self, config: Mapping[str, Any], databases: Databases) -> Assets:
+        project = naming.file(text(config, "project_dir"))
+        model = ".".join(filter(None, (text(config, "target_schema"), text(config, "output_model"))))
+        built = (tables.named(model, text(config, "conn_id"), "", databases),) if text(config, "output_model") and text(config, "conn_id") else ()
+        return Assets(reads=(project,), writes=built)
 
     def run(self, context: NodeContext) -> Result:
         """Errors: `NodeError` naming the models that failed, with dbt's message; or the limit that was exceeded."""

@@ -8,6 +8,8 @@ import duckdb
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from brokoli_site.common.errors import NodeError
+from pipelines.assets import tables
+from pipelines.assets.values import Assets, Databases, text
 from pipelines.databases import loading
 from pipelines.databases.checking import check_place, check_query
 from pipelines.databases.generic import dialect_of
@@ -92,6 +94,7 @@ class Migrate(NodeType):
     trusted = True
     effects = True
     sql_keys = frozenset({"source_query"})
+    takes_data = False
     connection_keys = frozenset({"source_conn_id", "dest_conn_id"})
 
     def normalise(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,6 +107,11 @@ class Migrate(NodeType):
         source = check_place(config.source_conn_id, config.source_uri, "source_conn_id", "source_uri")
         destination = check_place(config.dest_conn_id, config.dest_uri, "dest_conn_id", "dest_uri")
         return Analysis((*source, *destination, *check_query(config.source_query, config.source_uri, "source_query")))
+
+    def assets(self, config: Mapping[str, Any], databases: Databases) -> Assets:
+        read = tables.read_by(text(config, "source_query"), text(config, "source_conn_id"), text(config, "source_uri"), databases)
+        written = tables.named(text(config, "dest_table"), text(config, "dest_conn_id"), text(config, "dest_uri"), databases)
+        return Assets(reads=read, writes=(written,))
 
     def run(self, context: NodeContext) -> Written:
         """Errors: `NodeError` of either database in its words, `TransientNodeError` where one goes away: the destination is as it was."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -12,6 +12,8 @@ from pydantic import Field, field_validator
 from brokoli_site.common.errors import NodeError
 from brokoli_site.common.outbound import Answer, Client, Limits
 from pipelines import references
+from pipelines.assets import naming
+from pipelines.assets.values import Assets, Databases, text
 from pipelines.expressions import quote
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Schema, WouldWrite, Written
 from pipelines.nodes.http_config import HttpNodeConfig, address_problems, as_method, secret_problems
@@ -80,6 +82,9 @@ class SinkApi(NodeType):
         if fault := template_fault(found):
             problems.append(Problem(fault, node.id, "body_template"))
         return Analysis(tuple(problems), inputs[0] if inputs else None)
+
+    def assets(self, config: Mapping[str, Any], databases: Databases) -> Assets:
+        return Assets(writes=(naming.api(text(config, "url"), text(config, "conn_id")),))
 
     def run(self, context: NodeContext) -> Written:
         config: SinkApiConfig = context.config

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from brokoli_site.common.errors import NodeError
+from pipelines.assets import tables
+from pipelines.assets.values import Assets, Databases, text
 from pipelines.databases import ledger, loading, statements
 from pipelines.databases.declaring import table_parts
 from pipelines.databases.fitting import fit
@@ -90,6 +92,10 @@ class SinkDb(NodeType):
             keys = config.key_columns if config.mode == "upsert" else ()
             problems += [Problem(unknown_column(key, schema), node.id, "key_columns") for key in keys if find(schema, key) is None]
         return Analysis(tuple(problems), schema)
+
+    def assets(self, config: Mapping[str, Any], databases: Databases) -> Assets:
+        table = tables.named(text(config, "table"), text(config, "conn_id"), text(config, "uri"), databases)
+        return Assets(writes=(table,), by_statements=not text(config, "table"))
 
     def run(self, context: NodeContext) -> Written:
         """Errors: `NodeError` for a table that is not there or does not fit, rows that break its rules, a database that cannot be reached."""

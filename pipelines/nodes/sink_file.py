@@ -13,6 +13,8 @@ from pydantic import Field, field_validator
 
 from brokoli_site.common import durable
 from brokoli_site.common.errors import NodeError
+from pipelines.assets import naming
+from pipelines.assets.values import Assets, Databases, text
 from pipelines.expressions import literal, quote
 from pipelines.nodes import append_ledger, appending, formats, remote, workbook_writing
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Schema, Stop, WouldWrite, Written
@@ -96,6 +98,9 @@ class SinkFileNode(NodeType):
             except ValueError as error:
                 problems.append(Problem(str(error), node.id, _field(config, error)))
         return Analysis(tuple(problems), inputs[0] if inputs else None)
+
+    def assets(self, config: Mapping[str, Any], databases: Databases) -> Assets:
+        return Assets(writes=(naming.file(text(config, "path"), text(config, "conn_id")),))
 
     def run(self, context: NodeContext) -> Written:
         config: SinkFileConfig = context.config

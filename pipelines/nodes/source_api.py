@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from brokoli_site.common.errors import NodeError
 from brokoli_site.common.outbound import MOST_REDIRECTS, Client, Limits
+from pipelines.assets import naming
+from pipelines.assets.values import Assets, Databases, text
 from pipelines.expressions import literal, quote
 from pipelines.nodes import csv_files, dataset_schemas, json_files, reading
 from pipelines.nodes.base import Analysis, Category, Column, DryResult, NodeConfig, NodeContext, NodeType, NotExecuted, Ports, Query, Schema
@@ -123,6 +125,9 @@ class SourceApi(NodeType):
         typed = found.columns and all(column.type for column in found.columns) and not found.open_columns and found.response == "dataset"
         schema = tuple(Column(column.name, column.type) for column in found.columns) if typed else None
         return Analysis(tuple(problems), schema)
+
+    def assets(self, config: Mapping[str, Any], databases: Databases) -> Assets:
+        return Assets(reads=(naming.api(text(config, "url"), text(config, "conn_id")),))
 
     def run(self, context: NodeContext) -> Query:
         config: SourceApiConfig = context.config

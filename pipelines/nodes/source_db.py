@@ -1,11 +1,13 @@
 """`source_db`: the rows of a query of a database."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from brokoli_site.common.errors import NodeError
+from pipelines.assets import tables
+from pipelines.assets.values import Assets, Databases, text
 from pipelines.databases.checking import check_place, check_query
 from pipelines.databases.generic import dialect_of
 from pipelines.databases.opening import Opening
@@ -44,9 +46,13 @@ class SourceDb(NodeType):
     Config = SourceDbConfig
     trusted = True
     sql_keys = frozenset({"query"})
+    takes_data = False
 
     def analyse(self, node: NodeSpec, config: SourceDbConfig, inputs: Sequence[Schema | None]) -> Analysis:
         return Analysis((*check_place(config.conn_id, config.uri, "conn_id", "uri"), *check_query(config.query, config.uri, "query")))
+
+    def assets(self, config: Mapping[str, Any], databases: Databases) -> Assets:
+        return Assets(reads=tables.read_by(text(config, "query"), text(config, "conn_id"), text(config, "uri"), databases))
 
     def run(self, context: NodeContext) -> Query:
         """Errors: `NodeError` in the database's words, `TransientNodeError` where it cannot be reached or goes away, the stop's reason."""

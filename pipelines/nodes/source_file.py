@@ -14,6 +14,8 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from brokoli_site.common.errors import NodeError
+from pipelines.assets import naming
+from pipelines.assets.values import Assets, Databases, text
 from pipelines.conversion.converting import Conversion, ConvertedReading
 from pipelines.expressions import quote
 from pipelines.nodes import csv_files, formats, json_files, reading, remote
@@ -170,6 +172,9 @@ class SourceFileNode(NodeType):
         typed = config.columns and all(column.type for column in config.columns)
         schema = tuple(Column(column.name, column.type) for column in config.columns) if typed else None
         return Analysis(tuple(problems), schema)
+
+    def assets(self, config: Mapping[str, Any], databases: Databases) -> Assets:
+        return Assets(reads=(naming.file(text(config, "path"), text(config, "conn_id")),))
 
     def run(self, context: NodeContext) -> Query:
         """In a dry run, what is compressed or in another encoding is unpacked into memory, and no more of it than the first rows need."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from brokoli_site.common.errors import NodeError
+from pipelines.assets.values import Assets, Databases, text
 from pipelines.databases.declaring import declared, identifier, table_parts
 from pipelines.databases.literals import Literals
 from pipelines.nodes.base import Analysis, Column, NodeConfig, NodeContext, NodeType, Ports, Query, Schema
@@ -64,6 +65,9 @@ class SqlGenerate(NodeType):
         if inputs and inputs[0] == ():
             problems.append(Problem("The input has no columns.", node.id))
         return Analysis(tuple(problems), (Column(OUTPUT_COLUMN, "VARCHAR"),))
+
+    def assets(self, config: Mapping[str, Any], databases: Databases) -> Assets:
+        return Assets(statements_for=text(config, "table"))
 
     def run(self, context: NodeContext) -> Query:
         """Errors: `NodeError` for a value that the dialect cannot hold, or more text than `MOST_BYTES`."""

@@ -6,7 +6,7 @@ Each execution is one look. What is not there yet makes it return `Parked`: the 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from django.conf import settings
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -16,6 +16,8 @@ from brokoli_site.common.addresses import AddressRefused, UnknownHost
 from brokoli_site.common.errors import NodeError, NodeTimeout
 from brokoli_site.common.time import human_duration
 from pipelines import durations, references
+from pipelines.assets import naming
+from pipelines.assets.values import Assets, Databases, text
 from pipelines.nodes.base import Analysis, Column, NodeConfig, NodeContext, NodeType, Parked, PassThrough, Ports, Query, Result, Schema
 from pipelines.nodes.files import MissingFile
 from pipelines.problems import Problem
@@ -78,6 +80,11 @@ class Wait(NodeType):
     def analyse(self, node: NodeSpec, config: WaitConfig, inputs: Sequence[Schema | None]) -> Analysis:
         problems = [Problem(f"Field '{field}' {sentence}.", field=field) for field, sentence in _faults(config).items()]
         return Analysis(tuple(problems), inputs[0] if inputs else _NOTHING)
+
+    def assets(self, config: Mapping[str, Any], databases: Databases) -> Assets:
+        looks_at = {"file_exists": naming.file(text(config, "path")), "http": naming.api(text(config, "url"))}
+        found = looks_at.get(text(config, "condition"))
+        return Assets(reads=(found,) if found else ())
 
     def run(self, context: NodeContext) -> Result:
         """Errors: `NodeTimeout` naming what never came; `NodeError` for what no waiting will mend."""

@@ -35,6 +35,8 @@ CALLS = [
     ("PUT", "/api/pools/warehouse", "pipelines.edit"),
     ("POST", "/api/system/purge", "settings.edit"),
     ("GET", "/api/workers", "runs.view"),
+    ("GET", "/api/lineage", "pipelines.view"),
+    ("GET", "/api/lineage/columns?pipeline_id={pipeline}", "runs.view"),
     ("GET", "/api/scheduler/status", "pipelines.view"),
     ("POST", "/api/schedules/preview", "pipelines.view"),
     ("GET", "/api/runs/{run}/logs", "runs.view"),

@@ -37,6 +37,7 @@ WITH_DATABASE = {
     "used_by",
     "sealing",
     "webhooks",
+    "rows",
 }
 OURS = ("brokoli_site", "pipelines", "runs", "system", "tests", "bench", "examples")
 
