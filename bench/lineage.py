@@ -1,4 +1,4 @@
-"""The lineage of thousands of pipelines over the API: whole, and around one table. Run it as `python -m bench.lineage`, with `DATABASE_URL` or without.
+"""The lineage of thousands of pipelines over the API: whole, and around one table.
 
     python -m bench.lineage --pipelines 2000
     python -m tests.postgres python -m bench.lineage
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import django
@@ -36,7 +37,7 @@ def document(number: int) -> dict[str, Any]:
     sink = {"id": "z", "type": "sink_db", "config": {"conn_id": "warehouse", "table": f"sales.t{number + 1}"}}
     nodes = [*sources, *steps, sink]
     edges = [{"from": one, "to": "u"} for one in "abc"]
-    edges += [{"from": one["id"], "to": other["id"]} for one, other in zip(nodes[3:], nodes[4:], strict=False)]
+    edges += [{"from": one, "to": other} for one, other in pairwise(str(node["id"]) for node in nodes[3:])]
     return {"name": f"Pipeline {number}", "nodes": [{**node, "name": node["id"]} for node in nodes], "edges": edges}
 
 
