@@ -10,8 +10,11 @@ from django.db import connections
 from brokoli_site.common.body_length import BodyLength
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "brokoli_site.settings")
+_django = get_asgi_application()
+# Knows models, which are there once Django is set up.
+from runs.routing import websockets  # noqa: E402
 
-application = ProtocolTypeRouter({"http": BodyLength(get_asgi_application(), settings.MAX_PIPELINE_BYTES)})
+application = ProtocolTypeRouter({"http": BodyLength(_django, settings.MAX_PIPELINE_BYTES), "websocket": websockets(_django)})
 
 # Under ASGI every request has a thread of its own, and a connection belongs to its thread: kept open, it would serve nobody and
 # wait for the garbage collector. Workers, whose threads live on, keep theirs.

@@ -264,6 +264,7 @@ VARIABLES = (
     Variable("BROKOLI_EMAIL_URL", "", "Where mail goes out: `smtp://user:password@host:587?tls=true`. Empty: email hooks fail.", _email),
     Variable("BROKOLI_EMAIL_FROM", "brokoli@localhost", "Sender of the mail.", _address),
     Variable("BROKOLI_RETENTION_DAYS", "0", "Days after its end that a run is kept with its logs and outputs. 0: for ever.", _integer(0, 36500)),
+    Variable("BROKOLI_MAX_SOCKETS", "1000", "WebSockets that one web process keeps open at the same time.", _integer(1, 100_000)),
     Variable(
         "BROKOLI_PYTHON_PATHS",
         "",

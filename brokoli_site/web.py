@@ -5,16 +5,20 @@
 Daphne receives a whole body, into a temporary file, before the application hears of the request: without a bound here, one
 client could fill the disk however strict the application is. And it hands every chunk of an answer to the socket at once: the
 whole of a large download would wait in memory for a slow client. Here the application waits while the socket's buffer is full.
+WebSockets are in `brokoli_site.sockets`.
 """
 
-import asyncio
 from typing import Any
 
+import daphne.server
 from daphne import http_protocol
 from daphne.cli import CommandLineInterface
 from daphne.server import Server
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
+from twisted.internet import reactor
+from twisted.internet.defer import DeferredList
+
+from brokoli_site.flow import Flow
+from brokoli_site.sockets import CLOSING_SECONDS, EXTENSIONS, FRAMES, MESSAGE_BYTES, Socket, SocketFactory
 
 # What the application may want to read, and a byte more, so that it still sees that there was too much. `settings.MAX_PIPELINE_BYTES`
 # is not read here: Daphne configures itself before Django is set up, and a test keeps the two equal.
@@ -37,32 +41,23 @@ class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]  # Daphne 
             self.channel.forceAbortClient()
 
 
-@implementer(IPushProducer)
-class Flow:
-    """Told by the socket when its buffer is full, and when there is room again."""
-
-    def __init__(self) -> None:
-        self._room = asyncio.Event()
-        self._room.set()
-
-    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's names
-        self._room.clear()
-
-    def resumeProducing(self) -> None:  # noqa: N802
-        self._room.set()
-
-    def stopProducing(self) -> None:  # noqa: N802
-        """The client has left: whoever waits must not wait for ever."""
-        self._room.set()
-
-    async def room(self) -> None:
-        await self._room.wait()
-
-
 class PatientServer(Server):  # type: ignore[misc]  # Daphne has no types
     """Lets the application send its next chunk when the client has read enough of those before."""
 
+    def __init__(self, **options: Any) -> None:
+        limits = {"websocket_max_message_size": MESSAGE_BYTES, "websocket_max_frame_size": MESSAGE_BYTES}
+        super().__init__(**(options | limits))
+
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
+        if scope["type"] == "websocket":
+            scope["extensions"] = EXTENSIONS
+        return super().create_application(protocol, scope)
+
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        if message["type"] == FRAMES:
+            await super().handle_reply(protocol, message)
+            await protocol.flow.room()
+            return
         if message["type"] != "http.response.body" or protocol.channel is None:  # None: the client has left
             await super().handle_reply(protocol, message)
             return
@@ -76,6 +71,12 @@ class PatientServer(Server):  # type: ignore[misc]  # Daphne has no types
         if isinstance(flow, Flow) and more:
             await flow.room()
 
+    def kill_all_applications(self) -> Any:
+        """Clients of WebSockets hear that the server goes away, as far as they listen at once."""
+        told = [protocol.go_away() for protocol in self.connections if isinstance(protocol, Socket)]
+        farewell = DeferredList(told).addTimeout(CLOSING_SECONDS, reactor)
+        return farewell.addBoth(lambda _: super(PatientServer, self).kill_all_applications())
+
 
 class Web(CommandLineInterface):  # type: ignore[misc]  # Daphne has no types
     server_class = PatientServer
@@ -83,8 +84,9 @@ class Web(CommandLineInterface):  # type: ignore[misc]  # Daphne has no types
 
 def main() -> None:
     """Serve until told to stop; arguments are Daphne's."""
-    # Daphne's factory looks the class up in its module; it has no other place to name one.
+    # Daphne looks these classes up in its modules; it has no other place to name one.
     http_protocol.WebRequest = BoundedRequest
+    daphne.server.WebSocketFactory = SocketFactory
     Web.entrypoint()
 
 

@@ -15,6 +15,7 @@ from runs.api.requests import (
     BackfillRequest,
     CancelRequest,
     DryRunRequest,
+    EventsQuery,
     LogExportQuery,
     LogQuery,
     OutputQuery,
@@ -358,6 +359,16 @@ LOGS_EXPORT: dict[str, Any] = {
         (200, "application/x-ndjson"): OpenApiResponse(OpenApiTypes.STR, "The entries: text, or one object a line."),
     }
     | problems(404),
+}
+EVENTS: dict[str, Any] = {
+    "operation_id": "follow_events",
+    "summary": "Follow events (WebSocket)",
+    "description": "The handshake of a WebSocket: a plain GET is answered with 426. Each event is a JSON text frame: `{seq, type, run_id, "
+    "pipeline_id, node_id?, attempt?, status?, row_count?, duration_ms?, percent?, level, message, error?, timestamp}`. "
+    '`{"subscribe": {"run_id"?, "pipeline_id"?, "types"?, "since"?}}` asks for others. docs/events.md tells the rest.',
+    "tags": ["events"],
+    "parameters": [EventsQuery],
+    "responses": {101: OpenApiResponse(None, "The frames follow.")} | problems(426),
 }
 PREVIEW: dict[str, Any] = {
     "operation_id": "get_node_preview",

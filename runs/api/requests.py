@@ -14,6 +14,7 @@ from brokoli_site.common.pagination import PageQuery
 from brokoli_site.common.time import iso
 from runs.api.serializers import LEVELS, RUN_STATUSES, TRIGGERS
 from runs.backfill_plans import MOST_SLOTS, ONLY
+from runs.events.filters import MAX_SEQ, TYPES
 
 MAX_PARAMS = 100
 MAX_PARAM_NAME = 200
@@ -207,3 +208,19 @@ class OutputQuery(StrictSerializer):
         default=False,
         help_text="CSV only: give texts exactly as they are. Otherwise a text that a spreadsheet would execute gets a leading apostrophe.",
     )
+
+
+class EventsQuery(StrictSerializer):
+    run_id = serializers.UUIDField(required=False, help_text="Only events of this run.")
+    pipeline_id = serializers.UUIDField(required=False, help_text="Only events of runs of this pipeline.")
+    types = serializers.CharField(required=False, help_text=f"Only events of these types, separated by commas: {', '.join(TYPES)}.")
+    since = serializers.IntegerField(
+        required=False, min_value=0, max_value=MAX_SEQ, help_text="The `seq` of the last event that you have: those after it are sent first."
+    )
+
+    def validate_types(self, value: str) -> frozenset[str]:
+        names = [name.strip() for name in value.split(",")]
+        wrong = next((name for name in names if name not in TYPES), None)
+        if wrong is not None:
+            raise serializers.ValidationError(f'"{wrong[:100]}" is none of {", ".join(TYPES)}.')
+        return frozenset(names)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from runs.api import actions, backfills, dependencies, dry_runs, logs, notifications, outputs, pools, sla, views, webhooks
+from runs.api import actions, backfills, dependencies, dry_runs, events, logs, notifications, outputs, pools, sla, views, webhooks
 
 urlpatterns = [
     path("pipelines/dry-run", dry_runs.DraftDryRunView.as_view(), name="draft-dry-run"),
@@ -19,6 +19,7 @@ urlpatterns = [
     path("pools", pools.PoolsView.as_view(), name="pools"),
     path("pools/<path:name>", pools.PoolView.as_view(), name="pool"),
     path("pipelines/<str:pipeline_id>/sla-misses", sla.PipelineSlaMissesView.as_view(), name="pipeline-sla-misses"),
+    path("ws", events.EventsView.as_view(), name="events"),
     path("runs", views.RunsView.as_view(), name="runs"),
     path("runs/<str:run_id>", views.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/cancel", actions.RunCancelView.as_view(), name="run-cancel"),
