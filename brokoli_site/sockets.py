@@ -1,7 +1,7 @@
 """WebSockets of the web server: what Daphne's lack for many clients of one stream, and against clients that do not behave.
 
 - `brokoli.frames` (an ASGI message of ours): frames as they go over the wire, many at once. A server's frames are not masked
-  (RFC 6455, 5.1), so the same bytes serve all clients; Daphne would frame each event for each client anew, at a tenth of the speed.
+  (RFC 6455, 5.1), so the same bytes serve all clients; Daphne would frame each event for each client anew.
 - A client that reads nothing is sent nothing more, and nothing more is read from it, until there is room again.
 - The ASGI extension `websocket.http.response`: a refused handshake says why.
 - Close codes of the protocol (1001, 1013, …) with a reason, and messages that are too large or malformed end in one, not in a lost

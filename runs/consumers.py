@@ -29,7 +29,7 @@ FRAMES = "brokoli.frames"
 DENIAL = "websocket.http.response"
 UNSUPPORTED, POLICY, UNEXPECTED, TRY_AGAIN = 1003, 1008, 1011, 1013  # RFC 6455, 7.4.1, and IANA's list
 _READY_SECONDS = 4.0
-_RECHECK_SECONDS = 30.0
+RECHECK_SECONDS = 30.0
 _RETRY_SECONDS = 0.5
 _MOST_WAITING = 16  # messages of a client that reads no answers
 _read = database_sync_to_async(replay, thread_sensitive=False)  # one client's replay does not wait for another's
@@ -210,7 +210,7 @@ class EventsConsumer(NoSuchSocket):
     async def _watch_rights(self, handshake: Handshake) -> None:
         """Rights, users and sessions end while clients are connected."""
         while True:
-            await asyncio.sleep(_RECHECK_SECONDS)
+            await asyncio.sleep(RECHECK_SECONDS)
             try:
                 admitted = await still_admitted(self.django, self.scope, handshake)
             except (DatabaseError, InterfaceError):

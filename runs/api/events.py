@@ -48,9 +48,9 @@ class EventsView(ApiView):
     required_permissions: ClassVar = {"GET": "runs.view"}
     query_serializers: ClassVar = {"GET": EventsQuery}
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+    def check_permissions(self, request: Request) -> None:
         check_origin(request)
-        super().initial(request, *args, **kwargs)
+        super().check_permissions(request)
 
     @extend_schema(**documentation.EVENTS)
     def get(self, request: Request) -> Response:

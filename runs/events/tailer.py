@@ -73,10 +73,14 @@ class _Following:
         self._loop, self._pipelines = loop, pipelines
         self._stop = threading.Event()
         # A daemon: a server that ends does not wait for it, and it only reads.
-        threading.Thread(target=self._run, name="events", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         self._stop.set()
+
+    def join(self) -> None:
+        self._thread.join()
 
     def _run(self) -> None:
         try:
@@ -157,6 +161,14 @@ class Tailer:
         self._clients -= 1
         if self._clients == 0:
             self._end = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._rest)
+
+    def close(self) -> None:
+        """End for good, and wait until it has."""
+        if self._end is not None:
+            self._end.cancel()
+        if (following := self._following) is not None:
+            self._rest()
+            following.join()
 
     def _rest(self) -> None:
         if self._following is not None:

@@ -1,0 +1,212 @@
+"""Entries that commit after others with a higher `seq`: the stream waits for them, and for nobody else."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from uuid import UUID
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+
+from runs import log
+from runs.events.source import PAGE, PostgresSource, open_source
+from runs.models import LogEntry
+from runs.states import EntryKind
+from tests.factories import accept_run
+from tests.programs import database_url
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Writer:
+    """A transaction of another process: it has written to the log, and says when it ends."""
+
+    def __init__(self, run_id: UUID) -> None:
+        self.connection = psycopg.connect(database_url())
+        self._run_id = run_id
+
+    def insert(self, count: int = 1) -> list[int]:
+        found = self.connection.execute(
+            "INSERT INTO runs_logentry (run_id, node_id, kind, level, message, timestamp) "
+            "SELECT %s, '', 'log', 'info', 'late', now() FROM generate_series(1, %s) RETURNING seq",
+            [self._run_id, count],
+        ).fetchall()
+        return [seq for (seq,) in found]
+
+
+@pytest.fixture
+def run_id() -> UUID:
+    return accept_run().id
+
+
+@pytest.fixture
+def writer(run_id: UUID) -> Iterator[Callable[[], Writer]]:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one writer at a time: nobody is late")
+    made: list[Writer] = []
+
+    def make() -> Writer:
+        made.append(Writer(run_id))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.connection.close()
+
+
+def opened() -> PostgresSource:
+    source = PostgresSource()
+    assert source.open() is not None
+    return source
+
+
+def write(run_id: UUID, count: int = 1) -> list[int]:
+    entries = [log.entry(run_id, EntryKind.LOG, f"line {number}") for number in range(count)]
+    log.append(entries)
+    return [entry.seq for entry in entries]
+
+
+def news(source: PostgresSource) -> list[int]:
+    """What two looks find: the first may only find out that something is missing."""
+    return [row.seq for _ in range(2) for row in source.news()[0]]
+
+
+def test_a_late_commit_comes_in_its_place(writer: Callable[[], Writer], run_id: UUID) -> None:
+    source, late = opened(), writer()
+    first = write(run_id)
+    missing = late.insert()
+    after = write(run_id, 3)
+
+    assert news(source) == first
+    assert news(source) == []
+    late.connection.commit()
+    assert news(source) == missing + after
+
+
+def test_what_is_rolled_back_holds_nobody_up(writer: Callable[[], Writer], run_id: UUID) -> None:
+    source, late = opened(), writer()
+    late.insert(5)
+    after = write(run_id, 3)
+    assert news(source) == []
+
+    late.connection.rollback()
+
+    assert news(source) == after
+    assert news(source) == []
+
+
+def test_writers_that_come_later_are_not_waited_for(writer: Callable[[], Writer], run_id: UUID) -> None:
+    source, first, second = opened(), writer(), writer()
+    first.insert()
+    seen = write(run_id)
+    assert news(source) == []
+    second_seqs = second.insert()
+    behind = write(run_id)
+
+    first.connection.rollback()
+    assert news(source) == seen
+    assert news(source) == []
+
+    second.connection.commit()
+    assert news(source) == second_seqs + behind
+
+
+def test_of_several_late_ones_each_is_waited_for(writer: Callable[[], Writer], run_id: UUID) -> None:
+    source, first, second = opened(), writer(), writer()
+    a, b, c, d = first.insert(), write(run_id), second.insert(2), write(run_id)
+    assert news(source) == []
+
+    second.connection.commit()
+    assert news(source) == []
+    first.connection.commit()
+    assert news(source) == a + b + c + d
+
+
+def test_a_late_transaction_of_many_pages(writer: Callable[[], Writer], run_id: UUID) -> None:
+    source, late = opened(), writer()
+    many, after = late.insert(PAGE * 2 + 7), write(run_id)
+    assert news(source) == []
+    late.connection.commit()
+
+    assert news(source) + news(source) == many + after
+
+
+def test_numbers_that_nobody_will_use_are_passed_at_once(writer: Callable[[], Writer], run_id: UUID) -> None:
+    source = opened()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval(pg_get_serial_sequence('runs_logentry', 'seq')) FROM generate_series(1, 40)")
+
+    assert news(source) == write(run_id)
+
+
+def test_readers_hold_nobody_up(writer: Callable[[], Writer], run_id: UUID) -> None:
+    """A backup reads the log in one transaction for hours."""
+    backup, late = writer(), writer()
+    backup.connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    backup.connection.execute("SELECT count(*) FROM runs_logentry")
+    source = opened()
+    late.insert()
+    after = write(run_id)
+    late.connection.rollback()
+
+    assert news(source) == after
+
+
+def test_the_stream_begins_when_all_before_it_is_settled(writer: Callable[[], Writer], run_id: UUID) -> None:
+    late, source = writer(), PostgresSource()
+    missing = late.insert()
+    write(run_id)
+    newest = LogEntry.objects.order_by("-seq").values_list("seq", flat=True)[0]
+    assert newest > missing[0]
+    assert source.open() is None
+    after = write(run_id)
+    assert source.open() is None
+
+    late.connection.commit()
+
+    assert source.open() == newest
+    assert news(source) == after
+
+
+def test_an_empty_log_has_a_beginning_too(writer: Callable[[], Writer], run_id: UUID) -> None:
+    LogEntry.objects.all().delete()
+    late, source = writer(), PostgresSource()
+    missing = late.insert()
+    assert source.open() is None
+    late.connection.commit()
+
+    assert source.open() == missing[0]
+
+
+def test_writers_of_every_kind_at_once(run_id: UUID) -> None:
+    """Some commit late, some never, in any order: what was committed comes once, in order."""
+    source = open_source()
+    start = source.open()
+    assert start is not None
+    chance = random.Random(7)
+
+    def keep_writing(seed: int) -> None:
+        dice = random.Random(seed)
+        try:
+            for _ in range(40):
+                with transaction.atomic():
+                    write(run_id, dice.randint(1, 5))
+                    time.sleep(dice.random() * 0.004)
+                    if dice.random() < 0.3:
+                        transaction.set_rollback(True)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=keep_writing, args=(chance.random(),)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    found: list[int] = []
+    while any(thread.is_alive() for thread in threads):
+        found += [row.seq for row in source.news()[0]]
+    while rows := source.news()[0] or source.news()[0]:
+        found += [row.seq for row in rows]
+
+    assert found == list(LogEntry.objects.filter(seq__gt=start).order_by("seq").values_list("seq", flat=True))
+    assert len(found) > 100
