@@ -138,7 +138,9 @@ def test_numbers_that_nobody_will_use_are_passed_at_once(writer: Callable[[], Wr
     with connection.cursor() as cursor:
         cursor.execute("SELECT nextval(pg_get_serial_sequence('runs_logentry', 'seq')) FROM generate_series(1, 40)")
 
-    assert news(source) == write(run_id)
+    after = write(run_id)
+
+    assert news(source) == after
 
 
 def test_readers_hold_nobody_up(writer: Callable[[], Writer], run_id: UUID) -> None:
