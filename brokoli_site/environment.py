@@ -7,7 +7,7 @@
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from email.utils import parseaddr
 from pathlib import Path
@@ -21,6 +21,8 @@ from django.core.validators import validate_email
 
 from brokoli_site.common.addresses import Allowed
 
+ENV_FILE = "BROKOLI_ENV_FILE"
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)=(?P<value>.*)")
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KIB|MIB|GIB|TIB)?\s*$", re.IGNORECASE)
 _UNITS = {"": 1, "B": 1} | {f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)} | {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -217,6 +219,13 @@ def _address(text: str, _: Mapping[str, Any]) -> str:
     return text
 
 
+def _env_file(text: str, _: Mapping[str, Any]) -> Path | None:
+    path = Path(text) if text else None
+    if path and (not path.is_absolute() or not path.is_file() or not os.access(path, os.R_OK)):
+        raise ValueError("the absolute path of a file that this account can read")
+    return path
+
+
 def _text(text: str, _: Mapping[str, Any]) -> str:
     return text
 
@@ -285,12 +294,57 @@ VARIABLES = (
         "Further files and folders that scripts and commands may read and write, separated by `:`. The data folders are among them anyway.",
         _paths,
     ),
+    Variable(
+        "BROKOLI_SCHEDULER",
+        "workers",
+        "Who looks at the clock: the `workers`, each second; or the system's `cron`, each minute, which purges at night, too (docs/schedules.md).",
+        _choice("workers", "cron"),
+    ),
+    Variable(
+        ENV_FILE,
+        "",
+        "File of further variables, one `NAME=value` a line, readable by the processes' account alone. The environment goes before it.",
+        _env_file,
+    ),
     Variable("BROKOLI_LOG_LEVEL", "INFO", "Least level that the processes log.", _choice("DEBUG", "INFO", "WARNING", "ERROR")),
     Variable("BROKOLI_LOG_FORMAT", "console", "`console` for people, `json` for machines.", _choice("console", "json")),
 )
 
 
 _SECRET = ("DATABASE_URL", "BROKOLI_SECRET_KEY", "BROKOLI_ENCRYPTION_KEYS", "BROKOLI_EMAIL_URL")
+
+
+def file_values(path: str) -> dict[str, str]:
+    """The variables of a file as `BROKOLI_ENV_FILE` names one: `NAME=value` lines, empty ones, and comments that begin with `#`.
+
+    A value may stand in quotes, single or double; nothing in it is replaced. Errors: `ImproperlyConfigured` that names the line, never what it says.
+    """
+    values: dict[str, str] = {}
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ImproperlyConfigured(f"{ENV_FILE}: {path!r} cannot be read; expected the absolute path of a UTF-8 file.") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = _ASSIGNMENT.fullmatch(line)
+        if match is None or "\0" in line:
+            raise ImproperlyConfigured(f"{ENV_FILE}: line {number} of {path} cannot be read; expected NAME=value.")
+        value = match["value"].strip()
+        values[match["name"]] = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+    return values
+
+
+def read_file(into: MutableMapping[str, str]) -> tuple[str, ...]:
+    """Add the variables of the file that the environment names, where it does not say them itself. Errors: `ImproperlyConfigured`.
+
+    Returns those of our variables that a process would see otherwise which has only the file.
+    """
+    path = into.get(ENV_FILE, "")
+    filed = file_values(path) if path else {}
+    for name, value in filed.items():
+        into[name] = into.get(name) or value  # an empty one stands for its default, here as everywhere
+    return tuple(variable.name for variable in VARIABLES if into.get(variable.name, "") != filed.get(variable.name, ""))
 
 
 def load(source: Mapping[str, str]) -> dict[str, Any]:

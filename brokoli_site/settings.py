@@ -1,6 +1,8 @@
 """Django settings. Everything that an operator may change comes from the environment: see `environment.py`."""
 
+import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from brokoli_site.common.secrets import Keyring, keyring
 from brokoli_site.common.version import VERSION
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+_not_in_file = environment.read_file(os.environ)
 _env = environment.load(os.environ)
 
 # --- Brokoli's own ------------------------------------------------------------------------------------------------
@@ -195,6 +198,21 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
 }
 
-CRONJOBS: list[tuple[str, str]] = []
+# --- the system's cron, for those who let it look at the clock: see `system/crontab.py` -----------------------------
+SCHEDULER: str = _env["BROKOLI_SCHEDULER"]
+ENV_FILE: Path | None = _env["BROKOLI_ENV_FILE"]
+# cron mails whatever a job prints, hence the verbosity, and the level below. Lines of five fields, because django-crontab refuses `@daily`;
+# they depend on no other setting, so that one that was installed means the same tomorrow.
+CRONJOBS: list[tuple[str, str, list[str], dict[str, int]]] = [
+    ("* * * * *", "django.core.management.call_command", ["enqueue_due_runs"], {"verbosity": 0}),
+    ("30 3 * * *", "django.core.management.call_command", ["purge_runs", "--retention"], {"verbosity": 0}),
+]
+CRONTAB_EXECUTABLE = shutil.which("crontab") or "/usr/bin/crontab"
+CRONTAB_DJANGO_MANAGE_PATH = str(BASE_DIR / "manage.py")
+# Whose lines they are, should one account have several installations.
+CRONTAB_COMMENT = f"brokoli {hashlib.sha256(str(HOME).encode()).hexdigest()[:8]}"
+# cron starts its jobs with an environment of its own. The file says the rest, so that no secret stands in a line.
+CRONTAB_COMMAND_PREFIX = f"BROKOLI_HOME={HOME} BROKOLI_LOG_LEVEL=WARNING" + (f" {environment.ENV_FILE}={ENV_FILE}" if ENV_FILE else "")
+UNKNOWN_TO_CRON = tuple(name for name in _not_in_file if name not in ("BROKOLI_HOME", "BROKOLI_LOG_LEVEL", "BROKOLI_SCHEDULER", environment.ENV_FILE))
 
 LOGGING = logs.configure(_env["BROKOLI_LOG_LEVEL"], _env["BROKOLI_LOG_FORMAT"])

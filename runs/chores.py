@@ -25,17 +25,24 @@ def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
     """What a worker with this artifact store looks after."""
     return (
         Chore("send notifications", 1.0, postman.look, on_end=True),
-        Chore("make due runs", 1.0, partial(_make_due_runs, Looks())),
-        Chore("catch up with saves", 60.0, scheduler.catch_up_with_saves),
-        Chore("look at deadlines", 1.0, sla.look),
+        *(_of_clock() if settings.SCHEDULER == "workers" else ()),
         Chore("settle upstream ends", 1.0, upstream_ends.settle, on_end=True),
         Chore("forget idempotency keys", _HOUR, idempotency.forget),
         Chore("forget notifications", _DAY, delivery.forget),
         Chore("catch up with lineage", 30.0, asset_rows.catch_up),
         *(chore for make in added if (chore := make()) is not None),
         # Last: all are due when a worker starts, and these may take their time.
-        Chore("purge old runs", _PURGE_EVERY, lambda: _purge(store)),
+        *((Chore("purge old runs", _PURGE_EVERY, lambda: _purge(store)),) if settings.SCHEDULER == "workers" else ()),
         Chore("collect strays", _DAY, lambda: retention.collect_strays(store)),
+    )
+
+
+def _of_clock() -> tuple[Chore, ...]:
+    """What the system's cron does in their place where it looks at the clock: `manage.py enqueue_due_runs`."""
+    return (
+        Chore("make due runs", 1.0, partial(_make_due_runs, Looks())),
+        Chore("catch up with saves", 60.0, scheduler.catch_up_with_saves),
+        Chore("look at deadlines", 1.0, sla.look),
     )
 
 

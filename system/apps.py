@@ -2,13 +2,19 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.apps import apps as installed
+from django.core import checks
 from django.db.models.signals import post_migrate
+
+from system.crontab import TAG, check_crontab
 
 
 class SystemConfig(AppConfig):
     name = "system"
 
     def ready(self) -> None:
+        # With `--deploy` only: the other commands, `crontab add` and `migrate` among them, must work before the entries are there, and on
+        # the machines whose cron has none.
+        checks.register(check_crontab, TAG, deploy=True)
         # Django makes the rights of models by itself, at this moment of `migrate`. These are of no model.
         post_migrate.connect(_make_rights, dispatch_uid="system.rights")
 

@@ -258,3 +258,17 @@ def test_the_search_for_old_runs_walks_its_index(store: ArtifactStore) -> None:
     runs = retention.purgeable(timezone.now()).order_by("finished_at", "id").values_list("id")[:20]
     if connection.vendor == "sqlite":
         assert "run_finished" in runs.explain()
+
+
+def test_the_command_does_as_the_setting_says(store: ArtifactStore, tmp_path: Path, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    settings.ARTIFACTS = tmp_path
+    ended_run(store, 8)
+    for settings.RETENTION_DAYS, left in ((0, 1), (9, 1), (7, 0)):
+        call_command("purge_runs", "--retention", verbosity=0)
+        assert Run.objects.count() == left
+    assert capsys.readouterr().out == ""
+    settings.RETENTION_DAYS = 0
+    call_command("purge_runs", "--retention")
+    assert "kept for ever" in capsys.readouterr().out
+    with pytest.raises(CommandError):
+        call_command("purge_runs", "--retention", "--days", "3")

@@ -13,7 +13,9 @@ from django.db import DataError, InterfaceError
 
 from pipelines import definitions, schedules
 from pipelines.models import Pipeline, PipelineVersion
-from runs import scheduler, sla, triggers
+from runs import chores, scheduler, sla, triggers
+from runs.artifacts import ArtifactStore
+from runs.delivery import Postman
 from runs.models import LogEntry, Run, ScheduleState
 from runs.states import RunStatus, Trigger
 from tests.factories import end_run, save_pipeline
@@ -236,6 +238,37 @@ def test_the_command_does_the_same_once(capsys: pytest.CaptureFixture[str]) -> N
     call_command("enqueue_due_runs")
     assert capsys.readouterr().out == "0 runs were made.\n"
     assert run.interval_end is not None and run.interval_end.minute == 0
+
+
+def test_the_command_says_nothing_to_cron(capsys: pytest.CaptureFixture[str]) -> None:
+    scheduled("Hourly", "0 * * * *")
+    call_command("enqueue_due_runs", verbosity=0)
+    assert (Run.objects.count(), *capsys.readouterr()) == (1, "", "")
+
+
+def test_the_command_deals_with_all_that_is_due(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A worker looks again in a second; cron only in a minute."""
+    monkeypatch.setattr(scheduler, "_AT_ONCE", 2)
+    for number in range(5):
+        scheduled(f"P{number}", "0 * * * *")
+    call_command("enqueue_due_runs")
+    assert capsys.readouterr().out.splitlines()[-1] == "5 runs were made."
+
+
+def test_the_command_ends_when_others_deal_with_what_is_due(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    scheduled("P", "0 * * * *")
+    monkeypatch.setattr(scheduler, "look", lambda **_: [])
+    call_command("enqueue_due_runs")
+    assert capsys.readouterr().out == "0 runs were made.\n"
+
+
+def test_a_worker_leaves_the_clock_to_cron_where_that_is_said(settings: Any) -> None:
+    of_clock = {"make due runs", "catch up with saves", "look at deadlines", "purge old runs"}
+    found = {}
+    for settings.SCHEDULER in ("workers", "cron"):
+        found[settings.SCHEDULER] = {chore.name for chore in chores.of_worker(ArtifactStore(settings.ARTIFACTS), Postman())}
+    assert found["workers"] - found["cron"] == of_clock
+    assert found["cron"] < found["workers"]
 
 
 def test_a_clock_that_steps_an_hour_makes_nothing_twice() -> None:

@@ -39,6 +39,8 @@ from brokoli_site.common.keys import secret_key
         ("BROKOLI_LOG_LEVEL", "LOUD"),
         ("BROKOLI_LOG_FORMAT", "xml"),
         ("BROKOLI_TRUSTED_ORIGINS", "brokoli.example.org"),
+        ("BROKOLI_SCHEDULER", "me"),
+        ("BROKOLI_ENV_FILE", "relative.env"),
     ],
 )
 def test_what_cannot_be_used_is_named(name: str, value: str, tmp_path: Path) -> None:
@@ -51,6 +53,40 @@ def test_the_password_of_a_database_is_not_repeated(tmp_path: Path) -> None:
         environment.load({"BROKOLI_HOME": str(tmp_path), "DATABASE_URL": "mysql://user:hunter2@host/name"})
 
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_says_what_the_environment_does_not(tmp_path: Path) -> None:
+    file = tmp_path / "brokoli.env"
+    lines = ["# ours", "", "BROKOLI_MAX_DEATHS=5", " export BROKOLI_VAR_X=no name ", "DATABASE_URL='a b=$c'", 'BROKOLI_BIND="x']
+    file.write_text("\n".join(lines))
+    source = {"BROKOLI_ENV_FILE": str(file), "BROKOLI_MAX_DEATHS": "7", "DATABASE_URL": "", "BROKOLI_LOG_LEVEL": "DEBUG"}
+    assert set(environment.read_file(source)) == {"BROKOLI_ENV_FILE", "BROKOLI_MAX_DEATHS", "BROKOLI_LOG_LEVEL"}
+    assert source == {
+        "BROKOLI_ENV_FILE": str(file),
+        "BROKOLI_MAX_DEATHS": "7",
+        "DATABASE_URL": "a b=$c",
+        "BROKOLI_LOG_LEVEL": "DEBUG",
+        "BROKOLI_VAR_X": "no name",
+        "BROKOLI_BIND": '"x',
+    }
+    assert environment.read_file({}) == ()
+
+
+@pytest.mark.parametrize(("text", "place"), [("A=1\nhunter2\n", "line 2"), ("A=1\nB\0=hunter2", "line 2"), ("-a=hunter2", "line 1")])
+def test_a_line_that_cannot_be_read_is_named_and_not_repeated(text: str, place: str, tmp_path: Path) -> None:
+    file = tmp_path / "brokoli.env"
+    file.write_text(text)
+    with pytest.raises(ImproperlyConfigured, match=rf"^BROKOLI_ENV_FILE: {place} of .*NAME=value") as caught:
+        environment.read_file({"BROKOLI_ENV_FILE": str(file)})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["missing", "folder", "binary"])
+def test_a_file_that_cannot_be_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "binary").write_bytes(b"A=\xff")
+    with pytest.raises(ImproperlyConfigured, match=r"^BROKOLI_ENV_FILE: .* cannot be read"):
+        environment.read_file({"BROKOLI_ENV_FILE": str(tmp_path / name)})
 
 
 def test_options_of_a_database_url_are_kept(tmp_path: Path) -> None:

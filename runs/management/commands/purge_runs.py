@@ -17,17 +17,23 @@ class Command(BaseCommand):
     help = "Delete runs that ended more than N days ago, with their logs, outputs and artifacts. Safe while runs execute, and to interrupt."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--days", type=int, default=30, help="runs that ended more than this many days ago (default: 30)")
+        age = parser.add_mutually_exclusive_group()
+        age.add_argument("--days", type=int, default=30, help="runs that ended more than this many days ago (default: 30)")
+        age.add_argument("--retention", action="store_true", dest="retention_setting", help="as BROKOLI_RETENTION_DAYS says; 0: nothing")
         parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
 
-    def handle(self, *args: Any, days: int, dry_run: bool, **options: Any) -> None:
+    def handle(self, *args: Any, days: int, retention_setting: bool, dry_run: bool, verbosity: int, **options: Any) -> None:
+        if retention_setting and not settings.RETENTION_DAYS:
+            self._say("Nothing was deleted: BROKOLI_RETENTION_DAYS is 0, runs are kept for ever.", verbosity)
+            return
+        days = settings.RETENTION_DAYS if retention_setting else days
         if days < 1:
             raise CommandError("--days must be 1 or more.")
         if not is_up_to_date():
             raise CommandError("The database is not up to date: run `manage.py migrate` first.")
         store = ArtifactStore(settings.ARTIFACTS)
         if dry_run:
-            self.stdout.write(f"Would delete: {summary(retention.preview(days, store))}. Nothing was deleted.")
+            self._say(f"Would delete: {summary(retention.preview(days, store))}. Nothing was deleted.", verbosity)
             return
         try:
             purged = retention.purge(days, store, tell=self._progress)
@@ -36,7 +42,11 @@ class Command(BaseCommand):
         finally:
             if self._on_terminal():
                 self.stderr.write("")
-        self.stdout.write(f"Deleted: {summary(purged)}.")
+        self._say(f"Deleted: {summary(purged)}.", verbosity)
+
+    def _say(self, text: str, verbosity: int) -> None:
+        if verbosity:
+            self.stdout.write(text)
 
     def _progress(self, purged: Purged) -> None:
         if self._on_terminal():
