@@ -10,9 +10,9 @@ from system.api.health import HealthView
 urlpatterns = [
     path("api/schema", SchemaView.as_view(), name="schema"),
     path("api/docs", DocsView.as_view(), name="docs"),
+    path("api/", include("system.api.urls")),  # before those of runs: their `runs/<id>` would take `runs/calendar`
     path("api/", include("runs.api.urls")),
     path("api/", include("pipelines.api.urls")),  # after those of runs: its `pipelines/<id>` would take any name
-    path("api/", include("system.api.urls")),
     path("health", HealthView.as_view(), name="health"),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index")),

@@ -18,12 +18,12 @@ from django.utils.text import slugify
 from brokoli_site.common import yaml
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound, PreconditionFailed
 from brokoli_site.common.ids import parse_id
-from pipelines import documents, upstreams, used_by, validation, webhook_tokens, webhooks
+from pipelines import documents, search_terms, upstreams, used_by, validation, webhook_tokens, webhooks
 from pipelines.assets import rows as asset_rows
 from pipelines.assets.graph import Graph
 from pipelines.guards import deletion_guards, save_listeners
 from pipelines.models import Pipeline, PipelineVersion
-from pipelines.spec import LONGEST_NAME, PipelineSpec
+from pipelines.spec import LONGEST_NAME, PipelineSpec, read
 
 _ATTEMPTS = 10  # rivals that may win against one change before it gives up
 _LONGEST_BASE = 80  # characters of a slug that is made of a name, before its suffix
@@ -171,6 +171,7 @@ def delete(pipeline_id: uuid.UUID | None, *, seen: Collection[int] | None = None
             guard(pipeline.id)
         _check_seen(pipeline, seen)
         upstreams.let_go(pipeline)
+        search_terms.forget(pipeline)
         Pipeline.objects.filter(id=pipeline.id).update(deleted_at=timezone.now())
         webhooks.remove_of(pipeline)
 
@@ -242,6 +243,7 @@ def _insert(slug: str, document: dict[str, Any], spec: PipelineSpec, lineage: Gr
     upstreams.keep(pipeline, spec.dependencies)
     used_by.keep(pipeline, spec)
     asset_rows.keep(pipeline.id, 1, lineage)
+    search_terms.keep(pipeline, spec)
     _tell(pipeline, spec)
     return Definition(pipeline, version)
 
@@ -259,12 +261,14 @@ def _update(
         pipeline_id=current.pipeline.id, number=number, document=document, comment=comment, created_at=now, created_by_id=_user_id(user)
     )
     pipeline = current.pipeline
+    earlier = list(search_terms.keys(pipeline.pipeline_id, pipeline.name, pipeline.description, read(current.document)[0]))
     pipeline.pipeline_id, pipeline.version, pipeline.updated_at = slug, number, now
     for key, value in _columns(document, spec).items():
         setattr(pipeline, key, value)
     upstreams.keep(pipeline, spec.dependencies, earlier=current.document)
     used_by.keep(pipeline, spec, earlier=current.document)
     asset_rows.keep(pipeline.id, number, lineage)
+    search_terms.keep(pipeline, spec, earlier=earlier)
     _tell(pipeline, spec)
     return Definition(pipeline, version)
 

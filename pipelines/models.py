@@ -234,3 +234,25 @@ class PipelineAsset(models.Model):
 
     def __str__(self) -> str:
         return self.asset
+
+
+class SearchTerm(models.Model):
+    """What a pipeline, or a node of its current version, is found by. Written with the version: see `search_terms.py`."""
+
+    id = models.BigAutoField(primary_key=True)
+    pipeline = models.ForeignKey(Pipeline, on_delete=models.CASCADE, related_name="+", db_index=False)
+    kind = models.CharField(max_length=10)
+    node_id = models.CharField(max_length=200, blank=True, default="", help_text="Empty: the pipeline itself.")
+    name = models.CharField(max_length=200)
+    type = models.CharField(max_length=100, blank=True, default="", help_text="Of the node.")
+    folded = models.TextField(help_text="The texts, without case.")
+
+    class Meta:
+        ordering = ("id",)
+        constraints = (
+            models.UniqueConstraint(fields=["pipeline", "node_id"], name="search_term_unique"),
+            models.CheckConstraint(condition=Q(kind="pipeline", node_id="") | (Q(kind="node") & ~Q(node_id="")), name="search_term_kind_known"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"

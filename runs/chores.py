@@ -6,7 +6,7 @@ from functools import partial
 from django.conf import settings
 
 from pipelines.assets import rows as asset_rows
-from runs import delivery, idempotency, retention, scheduler, sla, upstream_ends
+from runs import day_counts, delivery, idempotency, retention, scheduler, sla, upstream_ends
 from runs.artifacts import ArtifactStore
 from runs.delivery import Postman
 from runs.scheduler_looks import Looks
@@ -15,6 +15,7 @@ from runs.ticker import Chore
 # Short and often: the other chores wait meanwhile.
 _PURGE_EVERY, _PURGE_SECONDS = 300.0, 3.0
 _MAKE_SECONDS = 3.0
+_COUNT_EVERY, _COUNT_SECONDS = 60.0, 2.0
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
 # The apps above this one add theirs when they start: each makes a chore for one worker, or None where there is nothing to do.
@@ -30,6 +31,7 @@ def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
         Chore("forget idempotency keys", _HOUR, idempotency.forget),
         Chore("forget notifications", _DAY, delivery.forget),
         Chore("catch up with lineage", 30.0, asset_rows.catch_up),
+        Chore("count days", _COUNT_EVERY, lambda: day_counts.keep(seconds=_COUNT_SECONDS)),
         *(chore for make in added if (chore := make()) is not None),
         # Last: all are due when a worker starts, and these may take their time.
         *((Chore("purge old runs", _PURGE_EVERY, lambda: _purge(store)),) if settings.SCHEDULER == "workers" else ()),

@@ -54,6 +54,16 @@ def in_order(runs: RunQuerySet, ids: list[uuid.UUID]) -> list[Run]:
     return [found[key] for key in ids if key in found]
 
 
+def first_id_at(moment: dt.datetime) -> uuid.UUID:
+    """No id that is made at this moment, or later, is less; none that was made before is as great."""
+    return _id_at(moment, 0)
+
+
+def made_at(run_id: uuid.UUID) -> dt.datetime:
+    """When the id was made."""
+    return dt.datetime.fromtimestamp((run_id.int >> 80) / 1000, dt.UTC)
+
+
 def _id_at(moment: dt.datetime, offset_ms: int) -> uuid.UUID:
     """The least id made `offset_ms` after `moment`; the greatest of that millisecond when the offset is forward."""
     milliseconds = round(moment.timestamp() * 1000) + offset_ms

@@ -14,6 +14,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from brokoli_site.common.ids import parse_id
+from runs import day_counts
 from runs.artifacts import ArtifactStore, Pruned
 from runs.models import LogEntry, NodeOutput, NodeRun, Run, UpstreamEnd
 from runs.querysets import RunQuerySet
@@ -159,7 +160,10 @@ class _Step:
         try:
             with transaction.atomic():
                 started = time.monotonic()
-                return self._take(ids, started + _TRANSACTION_SECONDS)
+                with day_counts.deleting():
+                    dealt_with = self._take(ids, started + _TRANSACTION_SECONDS)
+                    day_counts.let_go(self.ended)
+                return dealt_with
         finally:
             self.seconds = time.monotonic() - started
 

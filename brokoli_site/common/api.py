@@ -65,6 +65,15 @@ class StrictIntegerField(serializers.IntegerField):
         return super().to_internal_value(data)
 
 
+class RangeField(serializers.IntegerField):
+    """A whole number of a query parameter, between two that whoever gives another is told."""
+
+    def __init__(self, least: int, most: int, **options: Any) -> None:
+        sentence = f"A whole number from {least} to {most}."
+        options["error_messages"] = dict.fromkeys(("invalid", "min_value", "max_value", "max_string_length"), sentence)
+        super().__init__(min_value=least, max_value=most, **options)
+
+
 class StrictBooleanField(serializers.BooleanField):
     """A JSON boolean; `"yes"` and `1` are none."""
 

@@ -1,6 +1,7 @@
 """The rows of this app, a noun a module."""
 
 from runs.models.backfills import Backfill
+from runs.models.day_counts import DayCount
 from runs.models.notifications import Notification, SlaMiss
 from runs.models.pools import Pool, PoolTicket
 from runs.models.requests import IdempotencyKey
@@ -10,6 +11,7 @@ from runs.models.tallies import Tally
 
 __all__ = [
     "Backfill",
+    "DayCount",
     "IdempotencyKey",
     "LogEntry",
     "NodeOutput",

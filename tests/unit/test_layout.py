@@ -38,6 +38,7 @@ WITH_DATABASE = {
     "sealing",
     "webhooks",
     "rows",
+    "search_terms",
 }
 OURS = ("brokoli_site", "pipelines", "runs", "system", "tests", "bench", "examples")
 

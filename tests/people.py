@@ -1,0 +1,19 @@
+"""Users with rights, signed in."""
+
+import itertools
+
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+_made = itertools.count(1)
+
+
+def signed_in(*rights: str) -> Client:
+    """A client of a new user with just these rights (`runs.view`)."""
+    user = User.objects.create_user(f"person{next(_made)}")
+    for right in rights:
+        app, codename = right.split(".")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
+    client = Client(headers={"host": "localhost"})
+    client.force_login(user)
+    return client
