@@ -18,7 +18,6 @@ from runs.states import RunStatus
 from system.calendar import MOST_DAYS, calendar, last_days
 from tests.factories import accept_run, register_worker
 from tests.history import past_pipeline, saved_run
-from tests.plans import analyse, only_indexed
 
 pytestmark = pytest.mark.django_db
 
@@ -142,13 +141,3 @@ def test_keeping_takes_no_longer_than_it_may() -> None:
     saved_run(past_pipeline(), at=at(100))
     assert keep(seconds=0) == 0
     assert not DayCount.objects.exists()
-
-
-def test_days_are_counted_in_an_index() -> None:
-    for number in range(5):
-        saved_run(past_pipeline(f"p{number}"), at=at(number))
-    analyse()
-    with only_indexed("runs_run") as captured:
-        by_day(last_days(365))
-        Run.objects.filter(id=uuid.uuid4()).first()  # something in the form that the check knows
-    assert len(captured) == 3

@@ -5,14 +5,16 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoDbBlocker
 
 from pipelines.models import Pipeline
+from runs.day_counts import DAY, between
 from runs.models import Run
 from tests.history import START, many_runs, past_pipeline
-from tests.plans import analyse, only_indexed
+from tests.plans import analyse, only_indexed, plan, reads_everything
 
 pytestmark = pytest.mark.django_db
 
@@ -79,3 +81,13 @@ def test_a_total_counts_all_up_to_its_limit(client: Client, pipeline: Pipeline) 
 def test_a_far_page_holds_the_oldest_runs(client: Client, pipeline: Pipeline) -> None:
     items = client.get("/api/pipelines/orders/runs?page=2000&per_page=50").json()["items"]
     assert (len(items), items[-1]["created_at"]) == (50, "2024-01-15T06:00:00.000Z")
+
+
+@pytest.mark.parametrize("of_one", [False, True])
+def test_a_day_is_a_range_of_an_index(pipeline: Pipeline, of_one: bool) -> None:
+    midnights = [START.replace(hour=0) + DAY * days for days in range(30)]
+    with CaptureQueriesContext(connection) as captured:
+        counts = between(midnights, [midnight + DAY for midnight in midnights], pipeline.id if of_one else None)
+    assert [sum(found.values()) for found in counts] == [18 * 60 + (0 if of_one else 10)] + [24 * 60] * 29
+    (query,) = captured.captured_queries
+    assert not reads_everything(plan(query["sql"]), "runs_run")
