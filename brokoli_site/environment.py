@@ -230,6 +230,12 @@ def _text(text: str, _: Mapping[str, Any]) -> str:
     return text
 
 
+def _token(text: str, _: Mapping[str, Any]) -> str:
+    if text and not re.fullmatch(r"[!-~]{16,512}", text):
+        raise ValueError("16 characters or more, without spaces, of ASCII")
+    return text
+
+
 VARIABLES = (
     Variable("BROKOLI_HOME", "./var", "Folder of everything that Brokoli keeps: database, artifacts, keys, data.", _path),
     Variable("DATABASE_URL", "", "`sqlite:///…` or `postgres://user:password@host:5432/name`. Empty: SQLite in `BROKOLI_HOME`.", _database),
@@ -306,12 +312,18 @@ VARIABLES = (
         "File of further variables, one `NAME=value` a line, readable by the processes' account alone. The environment goes before it.",
         _env_file,
     ),
+    Variable(
+        "BROKOLI_METRICS_TOKEN",
+        "",
+        "Token, 16 characters or more, with which Prometheus reads `/metrics`. Empty: only users who may see runs do.",
+        _token,
+    ),
     Variable("BROKOLI_LOG_LEVEL", "INFO", "Least level that the processes log.", _choice("DEBUG", "INFO", "WARNING", "ERROR")),
     Variable("BROKOLI_LOG_FORMAT", "console", "`console` for people, `json` for machines.", _choice("console", "json")),
 )
 
 
-_SECRET = ("DATABASE_URL", "BROKOLI_SECRET_KEY", "BROKOLI_ENCRYPTION_KEYS", "BROKOLI_EMAIL_URL")
+_SECRET = ("DATABASE_URL", "BROKOLI_SECRET_KEY", "BROKOLI_ENCRYPTION_KEYS", "BROKOLI_EMAIL_URL", "BROKOLI_METRICS_TOKEN")
 
 
 def file_values(path: str) -> dict[str, str]:
@@ -356,10 +368,6 @@ def load(source: Mapping[str, str]) -> dict[str, Any]:
             values[variable.name] = variable.read(text, values)
         except ValueError as error:
             # The URL of a database or of a mail server carries a password; the message must not.
-            shown = (
-                "the value given"
-                if variable.name in ("DATABASE_URL", "BROKOLI_SECRET_KEY", "BROKOLI_ENCRYPTION_KEYS", "BROKOLI_EMAIL_URL")
-                else repr(text)
-            )
+            shown = "the value given" if variable.name in _SECRET else repr(text)
             raise ImproperlyConfigured(f"{variable.name}: {shown} cannot be used; expected {error}.") from error
     return values

@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from brokoli_site.common.openapi import DocsView, SchemaView
 from system.api.health import HealthView
+from system.api.metrics import MetricsView
 
 urlpatterns = [
     path("api/schema", SchemaView.as_view(), name="schema"),
@@ -14,6 +15,7 @@ urlpatterns = [
     path("api/", include("runs.api.urls")),
     path("api/", include("pipelines.api.urls")),  # after those of runs: its `pipelines/<id>` would take any name
     path("health", HealthView.as_view(), name="health"),
+    path("metrics", MetricsView.as_view(), name="metrics"),
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index")),
 ]

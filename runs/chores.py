@@ -6,7 +6,7 @@ from functools import partial
 from django.conf import settings
 
 from pipelines.assets import rows as asset_rows
-from runs import day_counts, delivery, idempotency, retention, scheduler, sla, upstream_ends
+from runs import day_counts, delivery, idempotency, retention, scheduler, sla, tallies, upstream_ends
 from runs.artifacts import ArtifactStore
 from runs.delivery import Postman
 from runs.scheduler_looks import Looks
@@ -28,6 +28,7 @@ def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
         Chore("send notifications", 1.0, postman.look, on_end=True),
         *(_of_clock() if settings.SCHEDULER == "workers" else ()),
         Chore("settle upstream ends", 1.0, upstream_ends.settle, on_end=True),
+        Chore("write tallies", tallies.EVERY_SECONDS, tallies.flush),
         Chore("forget idempotency keys", _HOUR, idempotency.forget),
         Chore("forget notifications", _DAY, delivery.forget),
         Chore("catch up with lineage", 30.0, asset_rows.catch_up),

@@ -17,7 +17,7 @@ from django.utils import timezone
 from brokoli_site.common.errors import BrokoliError, Conflict, NotFound
 from brokoli_site.common.time import human_duration, milliseconds
 from pipelines.models import Pipeline
-from runs import dependencies, log, notifications, pools, states
+from runs import dependencies, log, notifications, pools, states, tallies
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from runs.states import TERMINAL, EntryKind, NodeStatus, RunStatus
 
@@ -237,6 +237,7 @@ def _end_run(run: Run, before: RunStatus, after: RunStatus, error: str, guard: d
     if event:
         notifications.note(run, event)
     dependencies.note_end(run, after)
+    tallies.run_ended(after, duration)
     log.notify()
     return True
 
@@ -284,6 +285,7 @@ def complete_node(node_run: NodeRun, row_count: int, output: NodeOutput | None) 
     _change_node(node_run, NodeStatus.SUCCESS, finished_at=now, row_count=row_count)
     if output is not None:
         register_output(output)
+    tallies.node_ended(node_run.type, NodeStatus.SUCCESS, duration)
     rate = round(row_count / (max(duration, 1) / 1000))
     message = f"Node completed: {row_count} rows in {human_duration(duration)} ({rate} rows/sec)"
     return _node_entry(node_run, EntryKind.NODE_COMPLETED, message, {"status": NodeStatus.SUCCESS, "row_count": row_count, "duration_ms": duration})
@@ -294,7 +296,9 @@ def fail_node(node_run: NodeRun, error: str, *, lost: bool = False) -> LogEntry:
     now = timezone.now()
     error = log.clean(error)
     _change_node(node_run, NodeStatus.FAILED, finished_at=now, error=error, lost=lost)
-    data = {"status": NodeStatus.FAILED, "error": error, "duration_ms": milliseconds(node_run.started_at, now)}
+    duration = milliseconds(node_run.started_at, now)
+    tallies.node_ended(node_run.type, NodeStatus.FAILED, duration)
+    data = {"status": NodeStatus.FAILED, "error": error, "duration_ms": duration}
     return _node_entry(node_run, EntryKind.NODE_FAILED, f"Node failed: {error}", data, level="error")
 
 
@@ -306,7 +310,9 @@ def note_failed_node(run: Run, node_run: NodeRun) -> None:
 
 def cancel_node(node_run: NodeRun, reason: str) -> LogEntry:
     """pending or running -> cancelled."""
-    _change_node(node_run, NodeStatus.CANCELLED, finished_at=timezone.now(), error=reason)
+    now = timezone.now()
+    _change_node(node_run, NodeStatus.CANCELLED, finished_at=now, error=reason)
+    tallies.node_ended(node_run.type, NodeStatus.CANCELLED, milliseconds(node_run.started_at, now))
     return _cancelled_entry(node_run, reason)
 
 
@@ -358,8 +364,12 @@ def cancel_open_nodes(run_id: UUID, reason: str, epoch: int | None = None) -> No
     `epoch`: the claim that ends with it, if there was one.
     """
     still_open = NodeRun.objects.filter(run_id=run_id, status__in=(NodeStatus.PENDING, NodeStatus.RUNNING))
-    entries = [_cancelled_entry(node_run, reason) for node_run in still_open]
-    still_open.update(status=NodeStatus.CANCELLED, finished_at=timezone.now(), error=reason)
+    now = timezone.now()
+    entries = []
+    for node_run in still_open:
+        tallies.node_ended(node_run.type, NodeStatus.CANCELLED, milliseconds(node_run.started_at, now))
+        entries.append(_cancelled_entry(node_run, reason))
+    still_open.update(status=NodeStatus.CANCELLED, finished_at=now, error=reason)
     log.append(entries, epoch)
 
 

@@ -16,7 +16,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection, connections
 
 from brokoli_site.common import logs
-from runs import chores, queue
+from runs import chores, queue, tallies
 from runs.delivery import Postman
 from runs.executor import Control, Execution, Outcome, Resources
 from runs.models import Run
@@ -301,6 +301,7 @@ class WorkerProcess:
     def _unregister(self) -> None:
         try:
             queue.unregister(self._worker_id)
+            tallies.flush()
         except _AWAY as error:
             self._database_away(error)  # others will find this worker silent
 

@@ -3,6 +3,7 @@
 import datetime as dt
 from dataclasses import dataclass
 
+from django.db import connection
 from django.db.models import Count, Q
 from django.utils import timezone
 
@@ -49,6 +50,22 @@ def events() -> Events:
     """One query."""
     found = LogEntry.objects.order_by("-seq").values_list("seq", "timestamp").first()
     return Events(*found) if found else Events(0, None)
+
+
+def oldest_write_seconds() -> float:
+    """For how long the oldest open transaction that has written is open: the event stream waits for it.
+
+    One query; none, and 0, on SQLite, which has one writer.
+    """
+    if connection.vendor != "postgresql":
+        return 0.0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT extract(epoch FROM max(clock_timestamp() - xact_start)) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND backend_xid IS NOT NULL"
+        )
+        (seconds,) = cursor.fetchone()
+    return max(0.0, float(seconds or 0.0))
 
 
 def notifications_waiting() -> int:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
+from django.utils.crypto import constant_time_compare
 
 from brokoli_site.common.json import dumps
 from brokoli_site.common.local_mode import is_local
-from system import health
+from system import health, metrics
 
 
 class ProbesMiddleware:
@@ -51,6 +52,15 @@ def _health(request: HttpRequest) -> HttpResponse | None:
     return _answer({"status": found.status}, found.status_code)
 
 
+def _metrics(request: HttpRequest) -> HttpResponse | None:
+    """All of it for whoever shows the token, also while the database is away; all others log in, which needs the database."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    token = settings.METRICS_TOKEN
+    if token and scheme.lower() == "bearer" and constant_time_compare(given.strip(), token):
+        return HttpResponse(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
+    return None if health.answers() else _answer({"status": "down"}, 503)
+
+
 def _may_be_somebody(request: HttpRequest) -> bool:
     return "authorization" in request.headers or settings.SESSION_COOKIE_NAME in request.COOKIES or is_local(request.META)
 
@@ -59,4 +69,4 @@ def _answer(body: dict[str, object], status: int = 200) -> HttpResponse:
     return HttpResponse(dumps(body), status=status, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-_PROBES: dict[str, Callable[[HttpRequest], HttpResponse | None]] = {"/livez": _livez, "/readyz": _readyz, "/health": _health}
+_PROBES: dict[str, Callable[[HttpRequest], HttpResponse | None]] = {"/livez": _livez, "/readyz": _readyz, "/health": _health, "/metrics": _metrics}

@@ -19,6 +19,7 @@ from tests.programs import Server, wait_for
 
 pytestmark = pytest.mark.slow
 
+TOKEN = "a-token-of-prometheus"
 AT_ONCE, BOUNDED = 0.8, 2.5  # seconds; the machine of the tests may be busy
 
 
@@ -55,6 +56,15 @@ def down(server: Server) -> None:
         assert seconds < BOUNDED
 
 
+def measured(server: Server, database_up: int = 1) -> str | None:
+    """None, or what is wrong: metrics are there within their time, whether or not the database answers."""
+    began = monotonic()
+    response = requests.get(f"{server.url}/metrics", headers={"authorization": f"Bearer {TOKEN}"}, timeout=30)
+    assert (response.status_code, monotonic() - began < BOUNDED + 2) == (200, True)
+    whole = f"brokoli_database_up {database_up}.0" in response.text and ("brokoli_runs{" in response.text) == bool(database_up)
+    return None if whole else response.text
+
+
 def until_ready(server: Server) -> None:
     wait_for(lambda: ask(server, "/readyz")[0] == 200, 20, "the server to be ready again")
 
@@ -79,15 +89,17 @@ def test_postgresql_is_frozen(start_program: StartWorker, start_server: StartSer
     with postgres.running() as database:
         url = database.url()
         assert start_program("migrate", DATABASE_URL=url).wait(60) == 0
-        server = start_server("--workers", "0", DATABASE_URL=url)
+        server = start_server("--workers", "0", DATABASE_URL=url, BROKOLI_METRICS_TOKEN=TOKEN)
         assert ask(server, "/readyz")[:2] == (200, {"status": "ready", "problems": []})
         assert ask(server, "/health")[1]["checks"]["database"]["vendor"] == "postgresql"
         with frozen(database):
             alive(server)
             not_ready(server, "The database does not answer.")
             down(server)
+            assert measured(server, database_up=0) is None
             alive(server)
         until_ready(server)
+        wait_for(lambda: measured(server) is None, what="the metrics to be whole again")
         assert ask(server, "/health")[1]["status"] == "degraded"  # no worker, all else well
 
 
