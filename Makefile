@@ -11,7 +11,7 @@ PROGRAMS := tests/processes
 
 BIN := .venv/bin
 RUNTIME := .venv/.runtime-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
-DEVELOPMENT := .venv/.development-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)
+DEVELOPMENT := .venv/.development-$(shell cat requirements*.txt | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
@@ -32,7 +32,7 @@ $(RUNTIME): requirements.txt | $(BIN)/python
 	@$(PIP) install -r requirements.txt
 	@rm -f .venv/.runtime-* && touch $@
 
-$(DEVELOPMENT): requirements.txt requirements-dev.txt | $(BIN)/python
+$(DEVELOPMENT): requirements.txt requirements-opentelemetry.txt requirements-dev.txt | $(BIN)/python
 	@echo "Installing what its development needs…"
 	@$(PIP) install -r requirements-dev.txt
 	@rm -f .venv/.development-* && touch $@

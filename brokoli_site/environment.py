@@ -318,6 +318,12 @@ VARIABLES = (
         "Token, 16 characters or more, with which Prometheus reads `/metrics`. Empty: only users who may see runs do.",
         _token,
     ),
+    Variable(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "Where traces go, `http://collector:4318`, once `requirements-opentelemetry.txt` is installed. Its other `OTEL_…` variables hold as well.",
+        _text,
+    ),
     Variable("BROKOLI_LOG_LEVEL", "INFO", "Least level that the processes log.", _choice("DEBUG", "INFO", "WARNING", "ERROR")),
     Variable("BROKOLI_LOG_FORMAT", "console", "`console` for people, `json` for machines.", _choice("console", "json")),
 )

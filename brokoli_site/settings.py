@@ -43,6 +43,7 @@ ALLOWED_NETWORKS: Allowed = _env["BROKOLI_ALLOWED_NETWORKS"]
 SECRETS_DIR: Path = _env["BROKOLI_SECRETS_DIR"]
 RETENTION_DAYS: int = _env["BROKOLI_RETENTION_DAYS"]
 MAX_SOCKETS: int = _env["BROKOLI_MAX_SOCKETS"]
+TRACES_ENDPOINT: str = _env["OTEL_EXPORTER_OTLP_ENDPOINT"]
 METRICS_TOKEN: str = _env["BROKOLI_METRICS_TOKEN"]
 MAX_BODY_BYTES = 1024 * 1024
 MAX_PIPELINE_BYTES = 5 * 1024 * 1024
@@ -88,6 +89,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "brokoli_site.common.request_ids.RequestIdMiddleware",
+    "brokoli_site.common.tracing.TracingMiddleware",
     "system.http_metrics.HttpMetricsMiddleware",
     "system.probes.ProbesMiddleware",
     "django.middleware.security.SecurityMiddleware",

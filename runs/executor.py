@@ -23,6 +23,7 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
+from brokoli_site.common import tracing
 from brokoli_site.common.errors import NodeCancelled, NodeError, NodeTimeout
 from brokoli_site.common.time import human_duration
 from pipelines import parameters, stored
@@ -351,7 +352,7 @@ class Execution:
                 artifact = f"{self.lease.run_id}/{attempt.position}.{attempt.attempt}.parquet"
                 task = NodeTask(facts, node, self._inputs(node_id), artifact, _waited_seconds(attempt))
                 self._executing[node_id] = (stop, node_log)
-                self.resources.pool.submit(_execute, session, task, attempt.attempt, node_log, stop, self.control)
+                self.resources.pool.submit(_execute, session, task, attempt.attempt, node_log, stop, self.control, tracing.current())
 
     def _facts_for(self, node: NodeSpec) -> RunFacts:
         """With what the node's config names of variables, connections and pipelines, as they are now. The node's own thread asks no database."""
@@ -578,13 +579,14 @@ class Execution:
         return Outcome(RunStatus.FAILED, f"Node '{failed[0].name}' failed: {failed[0].error}{others}")
 
 
-def _execute(session: RunSession, task: NodeTask, attempt: int, node_log: log.NodeLog, stop: Stop, control: Control) -> None:
-    """In a thread of the pool: the boundary behind which a node may do what it likes."""
+def _execute(session: RunSession, task: NodeTask, attempt: int, node_log: log.NodeLog, stop: Stop, control: Control, parent: str) -> None:
+    """In a thread of the pool: the boundary behind which a node may do what it likes. `parent`: the span of the run."""
     result: NodeResult | Parked | NodeError
     structlog.contextvars.clear_contextvars()  # of the node that the thread executed before
     structlog.contextvars.bind_contextvars(run_id=task.run.run_id, node_id=task.node.id, attempt=attempt)
     try:
-        result = session.execute(task, node_log, stop)
+        with tracing.span(f"node {task.node.type}", parent=parent, brokoli__node__id=task.node.id, brokoli__node__attempt=attempt):
+            result = session.execute(task, node_log, stop)
     except NodeError as error:
         result = error
     except BaseException as error:

@@ -6,14 +6,15 @@ import socket
 import time
 from dataclasses import dataclass, field
 
-from django.db import transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
+from brokoli_site.common import tracing
 from runs import identity, limits, transitions
 from runs.limits import Candidate, Places
-from runs.models import Run, UpstreamEnd, Worker
-from runs.states import RunStatus
+from runs.models import LogEntry, Run, UpstreamEnd, Worker
+from runs.states import EntryKind, RunStatus
 from runs.tenure import clock
 from runs.transitions import Lease
 
@@ -72,6 +73,18 @@ def _claim_once(worker_id: str, expected: list[Candidate], limit: int) -> tuple[
         taken = [candidate for candidate in ready if places.take(candidate)]
         leases = [transitions.start_run(candidate.run_id, worker_id) for candidate in taken]
         return [lease for lease in leases if lease is not None], [candidate for candidate in ready if candidate not in taken]
+
+
+def trace_of(lease: Lease) -> str:
+    """The `traceparent` of the request that made the run, as far as the database tells; "", without a query, where nothing is traced."""
+    if not tracing.is_on():
+        return ""
+    created = LogEntry.objects.filter(run_id=lease.run_id, kind=EntryKind.RUN_CREATED).order_by("seq").values_list("data", flat=True)
+    try:
+        return str((created.first() or {}).get(tracing.HEADER, ""))
+    except (DatabaseError, InterfaceError):
+        connection.close()  # whoever executes the run waits for the database, and a trace is not worth it
+        return ""
 
 
 def is_empty() -> bool:

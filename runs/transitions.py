@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
+from brokoli_site.common import tracing
 from brokoli_site.common.errors import BrokoliError, Conflict, NotFound
 from brokoli_site.common.time import human_duration, milliseconds
 from pipelines.models import Pipeline
@@ -78,7 +79,8 @@ def create_runs(runs: Sequence[Run], node_runs: Iterable[NodeRun]) -> None:
         if not Pipeline.objects.live().select_for_update(no_key=True).filter(id=runs[0].pipeline_id).exists():
             raise NotFound("The pipeline was deleted.")
         _insert_node_runs(list(node_runs))
-        log.append([log.entry(run.id, EntryKind.RUN_CREATED, f"Run created (trigger: {run.trigger})", data={"status": run.status}) for run in runs])
+        data = dict(tracing.traced(status=RunStatus.PENDING))
+        log.append([log.entry(run.id, EntryKind.RUN_CREATED, f"Run created (trigger: {run.trigger})", data=data) for run in runs])
         log.notify()
 
 

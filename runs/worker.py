@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import structlog
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection, connections
 
-from brokoli_site.common import logs
+from brokoli_site.common import logs, tracing
 from runs import chores, queue, tallies
 from runs.delivery import Postman
 from runs.executor import Control, Execution, Outcome, Resources
@@ -64,6 +64,7 @@ class WorkerProcess:
 
     def run(self) -> int:
         """Exit code: 0 after an orderly end, 1 when a second signal, or a node that heeds no stop, cut it short."""
+        tracing.start("brokoli-worker")
         self._register()
         resources = self.open_resources()
         heart = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
@@ -181,7 +182,11 @@ class WorkerProcess:
         certain = False
         try:
             close_old_connections()
-            outcome = Execution(lease, resources, control).run()
+            with tracing.span("run", parent=queue.trace_of(lease), brokoli__run__id=str(lease.run_id), brokoli__run__epoch=lease.epoch) as span:
+                outcome = Execution(lease, resources, control).run()
+                span.set(brokoli__run__status=outcome.status)
+                if outcome.status == RunStatus.FAILED:
+                    span.fail(outcome.status)
             certain = self._finish(lease, control, outcome)
             if outcome.parked_seconds is None:
                 logger.info("run ended", status=outcome.status, reason=outcome.reason)

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from brokoli_site.common.version import VERSION
 from runs import scheduler_looks, tallies
+from runs.events import tailer
 from runs.states import TERMINAL
 from runs.tallies import Key
 from system import figures, workers
@@ -93,6 +94,7 @@ class _Rows(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("brokoli", "The version that answers.", {"version": VERSION})
+        yield GaugeMetricFamily("brokoli_event_clients", "WebSockets of the event stream on this server.", tailer.clients())
         try:
             found = _FIGURES.get(_PATIENCE_SECONDS)
         except (NoAnswer, DatabaseError, InterfaceError):

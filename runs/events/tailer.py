@@ -185,3 +185,8 @@ def tailer() -> Tailer:
     if loop not in _tailers:
         _tailers[loop] = Tailer()
     return _tailers[loop]
+
+
+def clients() -> int:
+    """How many there are in this process, of all its event loops."""
+    return sum(each.clients for each in list(_tailers.values()))
