@@ -19,6 +19,7 @@ import psutil
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
+from brokoli_site.common import outbound
 from brokoli_site.common.addresses import Allowed
 
 ENV_FILE = "BROKOLI_ENV_FILE"
@@ -209,6 +210,19 @@ def _email(text: str, _: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _collector(text: str, _: Mapping[str, Any]) -> str:
+    """The address of an OpenLineage collector, without a slash at its end."""
+    if text and (fault := outbound.check_url(text) or ("It ends before any ? or #." if set(text) & set("?#\\") else "")):
+        raise ValueError(f"the address of a collector, such as http://marquez.example.org:5000 ({fault.removesuffix('.')})")
+    return text.rstrip("/")
+
+
+def _header_text(text: str, _: Mapping[str, Any]) -> str:
+    if not text.isascii() or any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError("a key of printable ASCII characters without spaces")
+    return text
+
+
 def _address(text: str, _: Mapping[str, Any]) -> str:
     try:
         validate_email(parseaddr(text)[1])
@@ -324,12 +338,25 @@ VARIABLES = (
         "Where traces go, `http://collector:4318`, once `requirements-opentelemetry.txt` is installed. Its other `OTEL_…` variables hold as well.",
         _text,
     ),
+    Variable("OPENLINEAGE_URL", "", "Collector of OpenLineage events, such as `http://marquez.example.org:5000`. Empty: none are sent.", _collector),
+    Variable("OPENLINEAGE_API_KEY", "", "Key for it, sent as `Authorization: Bearer …`.", _header_text),
+    Variable("OPENLINEAGE_NAMESPACE", "brokoli", "Namespace of the jobs in these events.", _text),
     Variable("BROKOLI_LOG_LEVEL", "INFO", "Least level that the processes log.", _choice("DEBUG", "INFO", "WARNING", "ERROR")),
     Variable("BROKOLI_LOG_FORMAT", "console", "`console` for people, `json` for machines.", _choice("console", "json")),
 )
 
 
-_SECRET = ("DATABASE_URL", "BROKOLI_SECRET_KEY", "BROKOLI_ENCRYPTION_KEYS", "BROKOLI_EMAIL_URL", "BROKOLI_METRICS_TOKEN")
+_SECRET = frozenset(
+    (
+        "DATABASE_URL",
+        "BROKOLI_SECRET_KEY",
+        "BROKOLI_ENCRYPTION_KEYS",
+        "BROKOLI_EMAIL_URL",
+        "BROKOLI_METRICS_TOKEN",
+        "OPENLINEAGE_URL",
+        "OPENLINEAGE_API_KEY",
+    )
+)
 
 
 def file_values(path: str) -> dict[str, str]:

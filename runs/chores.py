@@ -1,12 +1,12 @@
 """The chores of a worker, a line each."""
 
-from collections.abc import Callable
 from functools import partial
 
 from django.conf import settings
+from django.utils.module_loading import import_string
 
 from pipelines.assets import rows as asset_rows
-from runs import day_counts, delivery, idempotency, retention, scheduler, sla, tallies, upstream_ends
+from runs import added_chores, day_counts, delivery, idempotency, retention, scheduler, sla, tallies, upstream_ends
 from runs.artifacts import ArtifactStore
 from runs.delivery import Postman
 from runs.scheduler_looks import Looks
@@ -18,8 +18,6 @@ _MAKE_SECONDS = 3.0
 _COUNT_EVERY, _COUNT_SECONDS = 60.0, 2.0
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
-# The apps above this one add theirs when they start: each makes a chore for one worker, or None where there is nothing to do.
-added: list[Callable[[], Chore | None]] = []
 
 
 def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
@@ -33,7 +31,7 @@ def of_worker(store: ArtifactStore, postman: Postman) -> tuple[Chore, ...]:
         Chore("forget notifications", _DAY, delivery.forget),
         Chore("catch up with lineage", 30.0, asset_rows.catch_up),
         Chore("count days", _COUNT_EVERY, lambda: day_counts.keep(seconds=_COUNT_SECONDS)),
-        *(chore for make in added if (chore := make()) is not None),
+        *(chore for name in added_chores.makers if (chore := import_string(name)()) is not None),
         # Last: all are due when a worker starts, and these may take their time.
         *((Chore("purge old runs", _PURGE_EVERY, lambda: _purge(store)),) if settings.SCHEDULER == "workers" else ()),
         Chore("collect strays", _DAY, lambda: retention.collect_strays(store)),

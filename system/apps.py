@@ -5,6 +5,7 @@ from django.apps import apps as installed
 from django.core import checks
 from django.db.models.signals import post_migrate
 
+from runs import added_chores
 from system.crontab import TAG, check_crontab
 
 
@@ -17,6 +18,7 @@ class SystemConfig(AppConfig):
         checks.register(check_crontab, TAG, deploy=True)
         # Django makes the rights of models by itself, at this moment of `migrate`. These are of no model.
         post_migrate.connect(_make_rights, dispatch_uid="system.rights")
+        added_chores.makers.append("system.openlineage.chore")
 
 
 def _make_rights(*, app_config: AppConfig, using: str, apps: Any = installed, **_: Any) -> None:

@@ -45,6 +45,7 @@ class Facts:
     """Of one node of a run: its columns, and what is known of them."""
 
     columns: tuple[str, ...]
+    types: tuple[str, ...]
     lineage: Mapping[str, Any] | None
 
 
@@ -72,10 +73,13 @@ def of_pipeline(key: str) -> dict[str, Any]:
     }
 
 
-def facts_of_run(run: Run) -> dict[str, Facts]:
-    """By node, for those that have an output. One query."""
-    stored = NodeOutput.objects.filter(run=run).values_list("node_id", "schema", "lineage")
-    return {node_id: Facts(tuple(column["name"] for column in schema), lineage) for node_id, schema, lineage in stored}
+def facts_of_run(run: Run, node_id: str = "") -> dict[str, Facts]:
+    """By node, for those that have an output; or of one node alone. One query."""
+    outputs = NodeOutput.objects.filter(run=run, **({"node_id": node_id} if node_id else {}))
+    found = {}
+    for node, schema, lineage in outputs.values_list("node_id", "schema", "lineage"):
+        found[node] = Facts(tuple(column["name"] for column in schema), tuple(column["type"] for column in schema), lineage)
+    return found
 
 
 def traced(definition: PipelineSpec, facts: Mapping[str, Facts]) -> Trace:
