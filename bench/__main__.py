@@ -22,8 +22,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench import code, job, load, migrate, small
+from bench import code, events, job, load, migrate, small
 from examples.local_server import Api, LocalServer, ServerError, free_port, manage
+from tests import postgres
 
 LATEST = Path(__file__).parent / "latest.md"
 _ENDED = frozenset({"success", "failed", "cancelled"})
@@ -289,6 +290,58 @@ def migration(home: Path, env: dict[str, str], options: Options, console: Consol
     ]
 
 
+def event_stream(home: Path, env: dict[str, str], options: Options, console: Console) -> list[Figure]:
+    """Commit to frame, and what a hundred clients and one that does not read cost. On PostgreSQL as well, but in a quick round."""
+    rounds, seconds = (1, 1) if options.rounds < 3 else (3, 10)
+    found = _stream_figures("SQLite", 100, events.measure(env | {"BROKOLI_HOME": str(home / "events")}, rounds, seconds))
+    if rounds == 1:
+        return found
+    try:
+        with postgres.running() as server:
+            measured = events.measure(env | {"BROKOLI_HOME": str(home / "events"), "DATABASE_URL": server.url()}, rounds, seconds)
+            return found + _stream_figures("PostgreSQL", 50, measured)
+    except SystemExit as error:
+        console.print(f"Left out: events on PostgreSQL. {error}")
+        return found
+
+
+def _stream_figures(database: str, target: int, measured: events.Measured) -> list[Figure]:
+    def middle(rounds: Sequence[events.Round], name: str) -> float:
+        return float(statistics.median(getattr(one, name) for one in rounds))
+
+    alone, bare = middle(measured.alone, "median"), middle(measured.bare, "median")
+    p99, p99_stalled = middle(measured.many, "p99"), middle(measured.stalled, "p99")
+    cpu, cpu_bare = middle(measured.many, "cpu"), middle(measured.bare, "cpu")
+    grown = max(stalled.memory - many.memory for stalled, many in zip(measured.stalled, measured.many, strict=True))
+    rate = middle(measured.many, "rate")
+    return [
+        Figure(
+            f"event from before its commit to its frame, {database}",
+            f"median {alone:,.0f} ms, p99 {middle(measured.alone, 'p99'):,.0f} ms",
+            f"`websockets` sends at once what it makes: median {bare:,.0f} ms",
+            f"{alone / bare:.1f}",
+            f"median ≤ {target} ms",
+            alone <= target,
+        ),
+        Figure(
+            f"100 clients, {rate:,.0f} events/s, {database}: every event, in order",
+            f"median {middle(measured.many, 'median'):,.0f} ms, p99 {p99:,.0f} ms; {cpu:,.1f} s of the server's processor",
+            f"`websockets` broadcasts as many from memory: p99 {middle(measured.bare, 'p99'):,.0f} ms; {cpu_bare:,.1f} s",
+            f"{cpu / cpu_bare:.2f} of its processor time",
+            "",
+            None,
+        ),
+        Figure(
+            f"the same, with one more client that reads nothing, {database}",
+            f"p99 {p99_stalled:,.0f} ms; the server grew by {grown:,.1f} MiB",
+            f"without it: p99 {p99:,.0f} ms",
+            f"{p99_stalled / p99:.2f}",
+            "≤ 1.2, ≤ 16 MiB",
+            p99_stalled / p99 <= 1.2 and grown <= 16,
+        ),
+    ]
+
+
 def machine() -> str:
     memory = psutil.virtual_memory().total / 1024**3
     return (
@@ -365,6 +418,8 @@ def main() -> int:
             with console.status("Validation…"):
                 figures.append(validation(api, options.rounds))
             api.close()
+        with console.status("Events…"):
+            figures += event_stream(home, env, options, console)
         with console.status("A migration…"):
             figures += migration(home, env, options, console)
     show(figures, console)

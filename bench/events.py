@@ -16,15 +16,20 @@ import os
 import selectors
 import socket
 import sqlite3
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+from examples.local_server import Api, ServerError, free_port, manage
 
 _LAST = "the last"
 _PAYLOAD = "x" * 40  # with it an event has some 250 bytes, as a usual line of a log
@@ -163,6 +168,14 @@ def watch(port: int, clients: int, stalled: int) -> None:
     print(json.dumps(report(audience)), flush=True)
 
 
+@dataclass(frozen=True)
+class Load:
+    clients: int
+    rate: int  # events a second
+    seconds: int
+    each: int  # events a transaction
+
+
 # --- the writer ---------------------------------------------------------------------------------------------------
 
 
@@ -231,15 +244,121 @@ async def _broadcast(port: int, rate: int, seconds: float, clients: int) -> None
         print("listening", flush=True)
         await full.wait()
         await asyncio.sleep(0.5)
-        start, seq = time.monotonic(), 0
+        start, used, seq = time.monotonic(), time.process_time(), 0
         while seq < rate * seconds:
             await asyncio.sleep(max(0.0, start + seq / rate - time.monotonic()))
             for _ in range(20):
                 seq += 1
                 broadcast(audience, event(seq, _PAYLOAD))
-        print(json.dumps({"cpu": time.process_time(), "rate": seq / (time.monotonic() - start)}), flush=True)
+        print(json.dumps({"cpu": time.process_time() - used, "rate": seq / (time.monotonic() - start)}), flush=True)
         broadcast(audience, event(seq + 1, _LAST))
         await asyncio.gather(*(connection.wait_closed() for connection in audience))
+
+
+# --- the measurement ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Round:
+    """Of one round: delays in ms over all clients and events, and what the server took."""
+
+    events: int
+    in_order: bool
+    median: float
+    p99: float
+    most: float
+    rate: float  # events that the writer wrote, a second
+    cpu: float  # seconds of the server's processor time
+    memory: float  # MiB that the server has afterwards
+
+
+@dataclass(frozen=True)
+class Measured:
+    alone: list[Round]  # one client, few events
+    many: list[Round]
+    stalled: list[Round]  # as many, and one more that reads nothing
+    bare: list[Round]  # the baseline of `many`
+
+
+def python(*arguments: object, env: Mapping[str, str], **options: Any) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-m", *map(str, arguments)], env=dict(env), stdout=subprocess.PIPE, text=True, **options)
+
+
+def line(process: "subprocess.Popen[str]") -> str:
+    """The next line of a program. Errors: `ServerError` when there is none."""
+    assert process.stdout is not None
+    found = process.stdout.readline()
+    if not found:
+        raise ServerError(f"{process.args!r} ended with {process.wait()}")
+    return found
+
+
+@contextmanager
+def web_server(port: int, env: Mapping[str, str]) -> Iterator[psutil.Process]:
+    """The web server alone, with a run in its database; without pings, which not every client gets at the same place."""
+    manage("migrate", "--verbosity", "0", env=env)
+    arguments = ["--bind", "127.0.0.1", "--port", port, "--ping-interval", 3600, "--verbosity", 0, "brokoli_site.asgi:application"]
+    process = python("brokoli_site.web", *arguments, env={**env, "BROKOLI_LOG_LEVEL": "WARNING"})
+    try:
+        api = Api(port)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                node = {"id": "one", "type": "sql", "name": "One", "config": {"query": "SELECT 1 AS x"}}
+                saved = api.post("/api/pipelines", {"name": "Bench: events", "nodes": [node], "edges": []})
+                break
+            except ConnectionError:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise
+                time.sleep(0.1)
+        api.post(f"/api/pipelines/{saved['id']}/run")
+        api.close()
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def measure_round(server: psutil.Process, port: int, env: Mapping[str, str], load: Load, stalled: int = 0) -> Round:
+    watching = python("bench.events", "watch", port, load.clients, stalled, env=env)
+    line(watching)
+    before = server.cpu_times()
+    written = json.loads(line(python("bench.events", "write", load.rate, load.seconds, load.each, env=env)))
+    found = json.loads(line(watching))
+    after = server.cpu_times()
+    cpu = after.user + after.system - before.user - before.system
+    return Round(**found, rate=written["rate"], cpu=cpu, memory=server.memory_info().rss / 1024**2)
+
+
+def measure_bare(port: int, env: Mapping[str, str], load: Load) -> Round:
+    serving = python("bench.events", "broadcast", port, load.rate, load.seconds, load.clients, env=env)
+    line(serving)
+    watching = python("bench.events", "watch", port, load.clients, 0, env=env)
+    line(watching)
+    server = psutil.Process(serving.pid)
+    told = json.loads(line(serving))
+    found = json.loads(line(watching))
+    memory = server.memory_info().rss / 1024**2
+    serving.wait(timeout=20)
+    return Round(**found, rate=told["rate"], cpu=told["cpu"], memory=memory)
+
+
+def measure(env: Mapping[str, str], rounds: int, seconds: int) -> Measured:
+    """In turn, so that a busy moment of the machine hits all. Errors: `ServerError` when an event was lost."""
+    few, many = Load(1, 50, seconds, 1), Load(100, 2000, seconds, 20)
+    found = Measured([], [], [], [])
+    with web_server(port := free_port(), env) as server:
+        if rounds > 1:
+            measure_round(server, port, env, many)  # fills what the server keeps of events
+        for _ in range(rounds):
+            found.alone.append(measure_round(server, port, env, few))
+            found.many.append(measure_round(server, port, env, many))
+            found.stalled.append(measure_round(server, port, env, many, stalled=1))
+            found.bare.append(measure_bare(free_port(), env, many))
+    for load, one in [*((few, one) for one in found.alone), *((many, one) for one in found.many + found.stalled)]:
+        if one.events != load.rate * load.seconds + 1 or not one.in_order:
+            raise ServerError(f"{load.rate * load.seconds + 1} events were written, {one.events} came, in order: {one.in_order}")
+    return found
 
 
 if __name__ == "__main__":
