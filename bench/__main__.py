@@ -292,7 +292,7 @@ def migration(home: Path, env: dict[str, str], options: Options, console: Consol
 
 def event_stream(home: Path, env: dict[str, str], options: Options, console: Console) -> list[Figure]:
     """Commit to frame, and what a hundred clients and one that does not read cost. On PostgreSQL as well, but in a quick round."""
-    rounds, seconds = (1, 1) if options.rounds < 3 else (3, 10)
+    rounds, seconds = (1, 1) if options.rounds < 3 else (3, 5)
     found = _stream_figures("SQLite", 100, events.measure(env | {"BROKOLI_HOME": str(home / "events")}, rounds, seconds))
     if rounds == 1:
         return found
