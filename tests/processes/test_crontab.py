@@ -95,7 +95,7 @@ def test_entries_are_missed_installed_run_and_missed_again(cron: Cron, tmp_path:
     assert (minutely.split()[:5], nightly.split()[:5]) == (["*"] * 5, ["30", "3", "*", "*", "*"])
     assert database_url() not in cron.table.read_text()
 
-    for line in (minutely, nightly, minutely):
+    for line in (minutely, nightly):
         ended = cron.run(line, tmp_path)
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")  # cron mails whatever is said
     made = Run.objects.get(pipeline=pipeline)
@@ -119,7 +119,6 @@ def test_without_a_crontab_program_the_check_fails_where_installing_says_nothing
 
 def test_the_check_is_only_for_those_who_use_cron(cron: Cron, tmp_path: Path) -> None:
     assert cron.check(BROKOLI_SCHEDULER="workers", PATH=str(tmp_path)) == (0, set())
-    assert cron.manage("check") == (0, "System check identified no issues (0 silenced).\n")  # no other command is kept from working
 
 
 def test_workers_leave_the_clock_to_cron(cron: Cron, start_worker: StartWorker) -> None:
@@ -129,5 +128,5 @@ def test_workers_leave_the_clock_to_cron(cron: Cron, start_worker: StartWorker) 
     worker.wait_for(lambda: Run.objects.filter(id=run.id, status=RunStatus.SUCCESS).exists(), 60)
     assert not Run.objects.filter(pipeline=pipeline).exists()
     assert not SchedulerLook.objects.exists()
-    assert cron.manage("enqueue_due_runs")[0] == 0
+    assert cron.manage("enqueue_due_runs")[0] == 0  # which is not kept from working by entries that are missing
     assert Run.objects.filter(pipeline=pipeline).count() == 1
