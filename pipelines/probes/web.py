@@ -1,6 +1,5 @@
 """HTTP services and S3 stores: asked once, through the guard of `outbound`."""
 
-import base64
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from brokoli_site.common.outbound import Answer, Limits
 from pipelines.connection_types import base_url, region_of
 from pipelines.probes.found import Found
 from pipelines.vault import ConnectionDetails
+from pipelines.web import credentials
 
 _MOST_BYTES = 64 * 1024
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
@@ -35,8 +35,7 @@ _S3_SENTENCES = {
 
 def probe_http(details: ConnectionDetails, deadline: float) -> Found:
     """A GET of the base URL. Another path may well answer 404 there; credentials that are refused, and a failing server, are told."""
-    headers = {**_headers(details), **_authorization(details)}
-    with _asked(base_url(details.host, details.port, details.schema) + "/", headers, deadline) as answer:
+    with _asked(base_url(details.host, details.port, details.schema) + "/", credentials.of(details), deadline) as answer:
         status = answer.status
         if status in (401, 403):
             raise NodeError(f"The server answers {status}: it does not accept the credentials.")
@@ -64,19 +63,6 @@ def _asked(address: str, headers: Mapping[str, str], deadline: float) -> Iterato
     limits = Limits(seconds=max(0.1, deadline - time.monotonic()), allowed=settings.ALLOWED_NETWORKS)
     with outbound.opened("GET", address, limits=limits, headers=headers) as answer:
         yield answer
-
-
-def _headers(details: ConnectionDetails) -> dict[str, str]:
-    found = details.extra.get("headers")
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, Mapping) else {}
-
-
-def _authorization(details: ConnectionDetails) -> dict[str, str]:
-    if details.extra.get("token"):
-        return {"Authorization": f"Bearer {details.extra['token']}"}
-    if details.login or details.password:
-        return {"Authorization": "Basic " + base64.b64encode(f"{details.login}:{details.password}".encode()).decode()}
-    return {}
 
 
 def _signed(address: str, details: ConnectionDetails, region: str) -> dict[str, str]:

@@ -1,8 +1,7 @@
 """Files of a web server, below the connection's address: to read only."""
 
-import base64
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -16,6 +15,7 @@ from pipelines.connection_types import base_url
 from pipelines.nodes.base import Stop
 from pipelines.remote_files.folder import MAGIC, RemoteFile, missing, parts_of
 from pipelines.vault import ConnectionDetails
+from pipelines.web import credentials
 
 _SECONDS, _IDLE_SECONDS = 3600.0, 60.0
 
@@ -26,7 +26,7 @@ class WebFolder:
     def __init__(self, client: Client, details: ConnectionDetails) -> None:
         self._client = client
         self._base = base_url(details.host, details.port, details.schema)
-        self._headers = {**_headers(details), **_authorization(details), "Accept-Encoding": "identity"}
+        self._headers = {**credentials.of(details), "Accept-Encoding": "identity"}
 
     @classmethod
     @contextmanager
@@ -59,16 +59,3 @@ class WebFolder:
 
     def store(self, source: Path, path: str, check: Callable[[], None]) -> None:
         raise NodeError("Files of a web server can be read only; use sink_api.")
-
-
-def _headers(details: ConnectionDetails) -> dict[str, str]:
-    found = details.extra.get("headers")
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, Mapping) else {}
-
-
-def _authorization(details: ConnectionDetails) -> dict[str, str]:
-    if details.extra.get("token"):
-        return {"Authorization": f"Bearer {details.extra['token']}"}
-    if details.login or details.password:
-        return {"Authorization": "Basic " + base64.b64encode(f"{details.login}:{details.password}".encode()).decode()}
-    return {}

@@ -1,6 +1,5 @@
 """Where a node's requests go, and with which credentials. Credentials stay with their origin: scheme, host and port."""
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,6 +11,7 @@ from pipelines import references
 from pipelines.connection_types import base_url
 from pipelines.nodes.base import NodeContext
 from pipelines.vault import ConnectionDetails, Vault
+from pipelines.web import credentials
 from pipelines.web import headers as header_rules
 
 _PORTS = {"http": 80, "https": 443}
@@ -57,7 +57,7 @@ def target(context: NodeContext, config: HttpConfig, key: str, url: str) -> Targ
     address = _joined(connection, url, key) if connection else url
     if fault := outbound.check_url(address):
         raise NodeError(f"Field '{key}': {fault}" + ("" if connection or url.startswith("http") else " Or name a connection in `conn_id`."))
-    headers = {**(_connection_headers(connection) if connection else {}), **config.headers}
+    headers = {**(credentials.headers_of(connection) if connection else {}), **config.headers}
     authorization = _authorization(connection, config)
     if authorization:
         headers = {name: value for name, value in headers.items() if name.lower() != "authorization"} | {"Authorization": authorization}
@@ -95,22 +95,11 @@ def _joined(connection: ConnectionDetails, url: str, key: str) -> str:
     return url
 
 
-def _connection_headers(connection: ConnectionDetails) -> dict[str, str]:
-    found = connection.extra.get("headers")
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, Mapping) else {}
-
-
 def _authorization(connection: ConnectionDetails | None, config: HttpConfig) -> str:
     """The connection's goes before the node's own."""
-    if connection is not None and connection.extra.get("token"):
-        return f"Bearer {connection.extra['token']}"
-    if connection is not None and connection.login:
-        return _basic(connection.login, connection.password)
-    return _basic(config.auth_user, config.auth_password) if config.auth_user else ""
-
-
-def _basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    if connection is not None and (connection.extra.get("token") or connection.login):
+        return credentials.authorization_of(connection)
+    return credentials.basic(config.auth_user, config.auth_password) if config.auth_user else ""
 
 
 def param_fault(written: str) -> str:
