@@ -5,7 +5,7 @@ import itertools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,6 +19,7 @@ from pipelines.databases import ledger
 from pipelines.nodes.base import Stop
 from tests.contracts.case import Given
 from tests.contracts.workshop import Outcome, Workshop
+from tests.programs import wait_for
 from tests.servers import Database
 
 pytestmark = pytest.mark.any_database
@@ -307,7 +308,7 @@ def test_a_stop_breaks_off_what_waits_for_a_lock(target: Target) -> None:
         cursor.execute("BEGIN")
         cursor.execute("UPDATE t SET id = 3")
         with target.workshop.running("sink_db", given, stop) as running:
-            _wait_until(lambda: target.server is not None and target.server.others() >= 2)
+            wait_for(lambda: target.server is not None and target.server.others() >= 2)
             asked = time.monotonic()
             stop.stop(NodeCancelled("The run was cancelled."))
             running.thread.join(20)
@@ -315,7 +316,7 @@ def test_a_stop_breaks_off_what_waits_for_a_lock(target: Target) -> None:
         cursor.execute("ROLLBACK")
     assert [type(error) for error in running.errors] == [NodeCancelled]
     assert took < 3
-    _wait_until(lambda: target.server is not None and target.server.others() == 0)
+    wait_for(lambda: target.server is not None and target.server.others() == 0)
     assert target.rows("SELECT id FROM t") == [(1,)]
 
 
@@ -335,13 +336,6 @@ def test_a_stop_right_before_the_commit_commits_nothing(target: Target, monkeypa
         target.write("SELECT 1 AS id", stop=stop)
     assert target.rows("SELECT * FROM t") == []
     assert target.kind == "sqlite" or target.rows("SELECT * FROM brokoli_loads") == []
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # --- where the ledger cannot be made --------------------------------------------------------------------------------

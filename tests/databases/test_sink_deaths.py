@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipelines.nodes.base import Stop
 from tests import mariadb, postgres
 from tests.contracts.case import Given
 from tests.contracts.workshop import Workshop
+from tests.programs import wait_for
 from tests.servers import Database, MariadbTarget, PostgresTarget, require_mariadb
 
 pytestmark = [pytest.mark.any_database, pytest.mark.slow]
@@ -37,19 +37,12 @@ def loads_until_the_server_dies(workshop: Workshop, database: Database, kill: Ca
     given = Given({"uri": database.uri, "table": "t", **config}, [MANY])
     workshop.task("sink_db", given)  # makes the input before anything is counted
     with workshop.running("sink_db", given, Stop()) as running:
-        _wait_until(lambda: sum(level == "progress" for level, _ in running.log.lines) >= 2 or not running.thread.is_alive())
+        wait_for(lambda: sum(level == "progress" for level, _ in running.log.lines) >= 2 or not running.thread.is_alive(), seconds=60)
         kill()
         running.thread.join(60)
     (error,) = running.errors
     assert isinstance(error, NodeError)
     return error
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("mode", ["append", "overwrite"])
@@ -65,7 +58,7 @@ def test_postgresql_is_killed_half_way(workshop: Workshop, loopback_allowed: Non
 
         error = loads_until_the_server_dies(workshop, database, kill, mode=mode)
         assert isinstance(error, TransientNodeError)
-        _wait_until(lambda: _answers(database))
+        wait_for(lambda: _answers(database), seconds=60)
         assert database.rows("SELECT * FROM t") == [(-1, "old", 1)]
         retried = workshop.run("sink_db", Given({"uri": database.uri, "table": "t", "mode": mode}, [MANY]))
         assert retried.result.row_count == 1_000_000
