@@ -58,4 +58,4 @@ def _dialects(uri: str) -> tuple[str, ...]:
         place = of_uri(uri)
     except NodeError:
         return _DIALECTS
-    return (dialect_of(place) if place.kind == "generic" else place.kind,)
+    return (dialect_of(place),)

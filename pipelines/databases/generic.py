@@ -53,6 +53,8 @@ def opened(place: Place, stop: Stop, deadline: float) -> Iterator["GenericDataba
 
 def dialect_of(place: Place) -> str:
     """sqlglot's name of the dialect; "" (its own) for one that it does not know."""
+    if place.kind != "generic":
+        return place.kind
     name = {"postgresql": "postgres", "mssql": "tsql", "mariadb": "mysql", "awsathena": "athena"}.get(place.system, place.system)
     return name if name in {one.value for one in Dialects} else ""
 

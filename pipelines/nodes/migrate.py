@@ -11,21 +11,19 @@ from brokoli_site.common.errors import NodeError
 from pipelines.assets import tables
 from pipelines.assets.values import Assets, Databases, text
 from pipelines.databases import loading
+from pipelines.databases.asking import place_asked, statement_asked
 from pipelines.databases.checking import check_place, check_query
 from pipelines.databases.generic import dialect_of
 from pipelines.databases.ledger import TABLE, Mark
 from pipelines.databases.loading import Load, Rows
 from pipelines.databases.opening import Opening, opened
 from pipelines.databases.partitions import Partitioned, Ranges
-from pipelines.databases.places import Place, place_of
-from pipelines.databases.queries import Statement, parse
+from pipelines.databases.places import Place
 from pipelines.databases.streaming import VIEW, Stream, schema_in
 from pipelines.databases.writing import session_of
-from pipelines.expressions import ExpressionError
 from pipelines.nodes.base import Analysis, DryResult, NodeConfig, NodeContext, NodeType, NotExecuted, Ports, Schema, Written
 from pipelines.nodes.columns import ColumnNames
 from pipelines.nodes.config_errors import refused
-from pipelines.references import References
 from pipelines.spec import NodeSpec
 
 _MODES = {"insert": "append", "replace": "overwrite", "truncate": "overwrite", "merge": "upsert"}
@@ -116,8 +114,8 @@ class Migrate(NodeType):
     def run(self, context: NodeContext) -> Written:
         """Errors: `NodeError` of either database in its words, `TransientNodeError` where one goes away: the destination is as it was."""
         config: MigrateConfig = context.config
-        source = _place(context, config.source_conn_id, config.source_uri, "source_conn_id")
-        destination = _place(context, config.dest_conn_id, config.dest_uri, "dest_conn_id")
+        source = place_asked(context, "source_conn_id", "source_uri")
+        destination = place_asked(context, "dest_conn_id", "dest_uri")
         if destination.kind == "sqlite" and not config.create_table:
             context.files.resolve_read(destination.database)
         context.log.info(f"Copying from {source.label} ({source.system}) to '{config.dest_table}' in {destination.label} ({destination.system})")
@@ -136,29 +134,13 @@ class Migrate(NodeType):
         return NotExecuted("A dry run does not copy from one database to another.")
 
 
-def _place(context: NodeContext, conn_id: str, uri: str, field: str) -> Place:
-    if not conn_id and not uri:
-        raise NodeError(f"Field '{field}': name a connection, or give a URI.")
-    return place_of(conn_id, uri, context.run.vault, context.node.config.get(field.replace("conn_id", "uri")))
-
-
 def _rows(context: NodeContext, source: Place) -> Stream | Partitioned:
     config: MigrateConfig = context.config
-    statement, opening = _statement(context, source), Opening(context.stop, context.files)
+    statement, opening = statement_asked(context, "source_query", source), Opening(context.stop, context.files)
     if config.partition is None:
         return Stream(source, opening, statement, context.log)
     ranges = Ranges(config.partition.column, config.partition.boundaries)
-    dialect = dialect_of(source) if source.kind == "generic" else source.kind
-    return Partitioned(source, opening, ranges.statements(statement, dialect), config.partition.max_parallel, context.log)
-
-
-def _statement(context: NodeContext, place: Place) -> Statement:
-    """Errors: `NodeError` with line and column."""
-    dialect = dialect_of(place) if place.kind == "generic" else place.kind
-    try:
-        return parse(context.config.source_query, dialect, References.of(context.run))
-    except ExpressionError as error:
-        raise NodeError(f"Field 'source_query', line {error.line}, column {error.column}: {error.sentence}") from error
+    return Partitioned(source, opening, ranges.statements(statement, dialect_of(source)), config.partition.max_parallel, context.log)
 
 
 def _load(context: NodeContext) -> Load:

@@ -5,18 +5,14 @@ from typing import Any
 
 from pydantic import Field
 
-from brokoli_site.common.errors import NodeError
 from pipelines.assets import tables
 from pipelines.assets.values import Assets, Databases, text
+from pipelines.databases.asking import place_asked, statement_asked
 from pipelines.databases.checking import check_place, check_query
-from pipelines.databases.generic import dialect_of
 from pipelines.databases.opening import Opening
-from pipelines.databases.places import Place, place_of
-from pipelines.databases.queries import Statement, parse
+from pipelines.databases.queries import Statement
 from pipelines.databases.streaming import Stream, query_of
-from pipelines.expressions import ExpressionError
 from pipelines.nodes.base import Analysis, NodeConfig, NodeContext, NodeType, Ports, Query, Schema
-from pipelines.references import References
 from pipelines.spec import NodeSpec
 
 _DRY_ROWS = 10
@@ -56,38 +52,22 @@ class SourceDb(NodeType):
 
     def run(self, context: NodeContext) -> Query:
         """Errors: `NodeError` in the database's words, `TransientNodeError` where it cannot be reached or goes away, the stop's reason."""
-        place = _place(context)
+        place = place_asked(context, "conn_id", "uri")
         context.log.info(f"Reading from {place.label} ({place.system})")
-        return query_of(Stream(place, _opening(context), _statement(context, place), context.log), context)
+        return query_of(Stream(place, _opening(context), statement_asked(context, "query", place), context.log), context)
 
     def dry_run(self, context: NodeContext) -> Query:
         """The first rows."""
-        place = _place(context)
-        statement = _statement(context, place)
+        place = place_asked(context, "conn_id", "uri")
+        statement = statement_asked(context, "query", place)
         if place.kind in ("postgres", "sqlite") and not _is_special(statement):
             statement = statement.replaced("SELECT * FROM (", f"\n) AS first_rows LIMIT {_DRY_ROWS}")
         context.connection.register("first_rows", Stream(place, _opening(context), statement, context.log).first(_DRY_ROWS))
         return Query("SELECT * FROM first_rows")
 
 
-def _place(context: NodeContext) -> Place:
-    config: SourceDbConfig = context.config
-    if not config.conn_id and not config.uri:
-        raise NodeError("Field 'conn_id': name a connection, or give a 'uri'.")
-    return place_of(config.conn_id, config.uri, context.run.vault, context.node.config.get("uri"))
-
-
 def _opening(context: NodeContext) -> Opening:
     return Opening(context.stop, context.files)
-
-
-def _statement(context: NodeContext, place: Place) -> Statement:
-    """Errors: `NodeError` with line and column."""
-    dialect = dialect_of(place) if place.kind == "generic" else place.kind
-    try:
-        return parse(context.config.query, dialect, References.of(context.run))
-    except ExpressionError as error:
-        raise NodeError(f"Field 'query', line {error.line}, column {error.column}: {error.sentence}") from error
 
 
 def _is_special(statement: Statement) -> bool:
