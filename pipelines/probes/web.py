@@ -1,26 +1,22 @@
 """HTTP services and S3 stores: asked once, through the guard of `outbound`."""
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import quote
 
-import requests
 from django.conf import settings
-from requests_aws4auth import AWS4Auth
 
 from brokoli_site.common import outbound
 from brokoli_site.common.errors import NodeError
 from brokoli_site.common.outbound import Answer, Limits
 from pipelines.connection_types import base_url, region_of
 from pipelines.probes.found import Found
+from pipelines.remote_files.s3_signing import Signer, code_in
 from pipelines.vault import ConnectionDetails
 from pipelines.web import credentials
 
 _MOST_BYTES = 64 * 1024
-_CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _S3_SENTENCES = {
     "NoSuchBucket": "There is no bucket '{bucket}' at this endpoint.",
     "InvalidAccessKeyId": "The store does not know the access key id.",
@@ -47,10 +43,9 @@ def probe_http(details: ConnectionDetails, deadline: float) -> Found:
 
 def probe_s3(details: ConnectionDetails, deadline: float) -> Found:
     """A signed listing of one key of the bucket; of the buckets, when none is named."""
-    region = region_of(details)
-    endpoint = base_url(details.host, details.port, "") if details.host else f"https://s3.{region}.amazonaws.com"
+    endpoint = base_url(details.host, details.port, "") if details.host else f"https://s3.{region_of(details)}.amazonaws.com"
     address = f"{endpoint}/{quote(details.schema)}?list-type=2&max-keys=1" if details.schema else f"{endpoint}/"
-    with _asked(address, _signed(address, details, region), deadline) as answer:
+    with _asked(address, Signer(details).headers("GET", address), deadline) as answer:
         body = answer.read(_MOST_BYTES).decode("utf-8", "replace") if answer.status != 200 else ""
         if answer.status != 200:
             raise NodeError(_s3_sentence(answer.status, body, details.schema))
@@ -65,18 +60,8 @@ def _asked(address: str, headers: Mapping[str, str], deadline: float) -> Iterato
         yield answer
 
 
-def _signed(address: str, details: ConnectionDetails, region: str) -> dict[str, str]:
-    """The headers of the request, signed with AWS Signature Version 4; none without a key, for what is public."""
-    if not details.login:
-        return {}
-    token = str(details.extra.get("session_token") or "") or None
-    sign = AWS4Auth(details.login, details.password, region, "s3", session_token=token)
-    prepared = sign(requests.Request("GET", address).prepare())
-    return {str(name): value if isinstance(value, str) else value.decode() for name, value in prepared.headers.items()}
-
-
 def _s3_sentence(status: int, body: str, bucket: str) -> str:
-    code = _CODE.search(body)
-    if code and code[1] in _S3_SENTENCES:
-        return _S3_SENTENCES[code[1]].format(bucket=bucket)
-    return f"The store answers {status}{f' ({code[1]})' if code else ''}."
+    code = code_in(body)
+    if code in _S3_SENTENCES:
+        return _S3_SENTENCES[code].format(bucket=bucket)
+    return f"The store answers {status}{f' ({code})' if code else ''}."

@@ -4,8 +4,6 @@ The protocol is that of https://docs.aws.amazon.com/AmazonS3/latest/API/: ListOb
 multipart upload, which is seen with its completion alone.
 """
 
-import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,25 +11,21 @@ from typing import BinaryIO, Self
 from urllib.parse import quote, unquote, urlencode
 from xml.etree.ElementTree import Element  # the type alone; what is read goes through defusedxml
 
-import requests
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
-from django.conf import settings
-from requests_aws4auth import AWS4Auth
 
 from brokoli_site.common.errors import BrokoliError, NodeError, TransientNodeError
-from brokoli_site.common.outbound import Answer, Client, Limits
+from brokoli_site.common.outbound import Answer, Client
 from pipelines.connection_types import base_url, region_of
 from pipelines.nodes.base import Stop
+from pipelines.remote_files.connecting import connected
 from pipelines.remote_files.folder import MAGIC, MOST_ENTRIES, MOST_FILES, RemoteFile, matches, missing, parts_of, too_large, too_many
+from pipelines.remote_files.s3_signing import Signer, code_in
 from pipelines.vault import ConnectionDetails
 
 PART_BYTES = 16 * 1024**2  # of an upload; S3 takes 10,000 parts
-_SECONDS, _IDLE_SECONDS = 3600.0, 60.0
 _MOST_ANSWER = 16 * 1024**2
 _MOST_PAGES = 1_000  # of a listing; S3 names a thousand objects on each, but a page may as well be empty
-_CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _SENTENCES = {
     "NoSuchBucket": "there is no such bucket at this endpoint",
     "InvalidAccessKeyId": "the store does not know the access key id",
@@ -49,26 +43,18 @@ class Bucket:
 
     def __init__(self, client: Client, details: ConnectionDetails) -> None:
         self._client = client
-        self._region = region_of(details)
         self._name, _, prefix = details.schema.strip("/").partition("/")
         if not self._name:
             raise NodeError(f"The connection '{details.conn_id}' names no bucket; set its `schema`.")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._address = _address(details, self._name, self._region)
-        token = str(details.extra.get("session_token") or "") or None
-        self._sign = AWS4Auth(details.login, details.password, self._region, "s3", session_token=token) if details.login else None
+        self._address = _address(details, self._name, region_of(details))
+        self._signer = Signer(details)
 
     @classmethod
     @contextmanager
     def opened(cls, details: ConnectionDetails, stop: Stop) -> Iterator[Self]:
-        left = _SECONDS if stop.deadline is None else max(0.1, stop.deadline - time.monotonic())
-        with Client(Limits(left, allowed=settings.ALLOWED_NETWORKS, idle_seconds=_IDLE_SECONDS)) as client:
-            stop.on_stop(client.break_off)
-            try:
-                yield cls(client, details)
-            except BrokoliError:
-                stop.check()  # it broke off because it was told to
-                raise
+        with connected(stop) as client:
+            yield cls(client, details)
 
     def find(self, path: str) -> Sequence[RemoteFile]:
         parts = parts_of(path)
@@ -161,13 +147,7 @@ class Bucket:
     ) -> Iterator[Answer]:
         """Errors: `NodeError` for any answer but success."""
         address = f"{self._address}/{quote(key, safe='/~')}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
-        prepared = requests.Request(method, address, headers=dict(headers or {}), data=body).prepare()
-        if self._sign is not None:
-            self._sign(prepared)
-        signed = {
-            str(name): value if isinstance(value, str) else value.decode() for name, value in prepared.headers.items() if name != "Content-Length"
-        }
-        with self._client.opened(method, address, headers=signed, body=body) as answer:
+        with self._client.opened(method, address, headers=self._signer.headers(method, address, headers, body), body=body) as answer:
             if answer.status not in (200, 204, 206):
                 text = answer.read(_MOST_ANSWER).decode("utf-8", "replace")
                 raise _failure(answer.status, text, shown, self._name)
@@ -189,8 +169,8 @@ def _failure(status: int, text: str, shown: str, bucket: str) -> NodeError:
 
 
 def _reason(status: int, text: str) -> str:
-    code = _CODE.search(text)
-    return _SENTENCES.get(code[1] if code else "", f"the store answers {status}{f' ({code[1]})' if code else ''}")
+    code = code_in(text)
+    return _SENTENCES.get(code, f"the store answers {status}{f' ({code})' if code else ''}")
 
 
 def _parsed(body: bytes) -> Element:

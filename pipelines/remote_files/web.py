@@ -1,23 +1,19 @@
 """Files of a web server, below the connection's address: to read only."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self
 from urllib.parse import quote
 
-from django.conf import settings
-
-from brokoli_site.common.errors import BrokoliError, NodeError, TransientNodeError
-from brokoli_site.common.outbound import MOST_REDIRECTS, Client, Limits
+from brokoli_site.common.errors import NodeError, TransientNodeError
+from brokoli_site.common.outbound import MOST_REDIRECTS, Client
 from pipelines.connection_types import base_url
 from pipelines.nodes.base import Stop
+from pipelines.remote_files.connecting import connected
 from pipelines.remote_files.folder import MAGIC, RemoteFile, missing, parts_of
 from pipelines.vault import ConnectionDetails
 from pipelines.web import credentials
-
-_SECONDS, _IDLE_SECONDS = 3600.0, 60.0
 
 
 class WebFolder:
@@ -31,14 +27,8 @@ class WebFolder:
     @classmethod
     @contextmanager
     def opened(cls, details: ConnectionDetails, stop: Stop) -> Iterator[Self]:
-        left = _SECONDS if stop.deadline is None else max(0.1, stop.deadline - time.monotonic())
-        with Client(Limits(left, MOST_REDIRECTS, settings.ALLOWED_NETWORKS, _IDLE_SECONDS)) as client:
-            stop.on_stop(client.break_off)
-            try:
-                yield cls(client, details)
-            except BrokoliError:
-                stop.check()  # it broke off because it was told to
-                raise
+        with connected(stop, MOST_REDIRECTS) as client:
+            yield cls(client, details)
 
     def find(self, path: str) -> Sequence[RemoteFile]:
         parts = parts_of(path)
