@@ -1,7 +1,7 @@
 """What the configs of the nodes that make HTTP requests have in common."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import ClassVar
 
 from pydantic import Field, field_validator
 
@@ -42,6 +42,24 @@ class HttpNodeConfig(NodeConfig):
         return value
 
 
+class ApiNodeConfig(HttpNodeConfig):
+    """Of the nodes whose documents say the `method`: one of `methods`, the first when they leave it empty."""
+
+    methods: ClassVar[tuple[str, ...]] = METHODS
+
+    @field_validator("method", mode="before", check_fields=False)
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        return (value.strip().upper() if isinstance(value, str) else value) or cls.methods[0]
+
+    @field_validator("method", check_fields=False)
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        if value not in cls.methods:
+            raise ValueError(f"must be one of {', '.join(cls.methods)}")
+        return value
+
+
 def is_unresolved(text: str) -> bool:
     return any(mark in text for mark in _UNRESOLVED)
 
@@ -63,8 +81,3 @@ def secret_problems(node: NodeSpec, config: HttpNodeConfig) -> Iterator[Problem]
     if password and not any(references.find(password)):
         message = "stands in the pipeline as it is, for all who may see it; use ${secret.NAME} or a connection"
         yield Problem(message, node.id, "auth_password", severity="warning")
-
-
-def as_method(value: Any) -> Any:
-    """Methods in capitals; the empty one stays for the default."""
-    return value.strip().upper() if isinstance(value, str) else value

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from django.conf import settings
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from brokoli_site.common.errors import NodeError
 from brokoli_site.common.outbound import Answer, Client, Limits
@@ -16,7 +16,7 @@ from pipelines.assets import naming
 from pipelines.assets.values import Assets, Databases, text
 from pipelines.expressions import quote
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Schema, WouldWrite, Written
-from pipelines.nodes.http_config import HttpNodeConfig, address_problems, as_method, secret_problems
+from pipelines.nodes.http_config import ApiNodeConfig, address_problems, secret_problems
 from pipelines.problems import Problem
 from pipelines.spec import NodeSpec
 from pipelines.web import targets
@@ -35,8 +35,10 @@ _PLACE = re.compile(r'"?(?:\{\{\s*(\w+)\s*\}\}|\$\{(\w+)\})"?')
 _NAMES = ("rows", "row", "count", "batch", "batches", "pipeline", "run_id", "node")
 
 
-class SinkApiConfig(HttpNodeConfig):
+class SinkApiConfig(ApiNodeConfig):
     """Config of `sink_api`."""
+
+    methods: ClassVar[tuple[str, ...]] = METHODS
 
     url: str = Field("", description="The address to send to; with a connection, the path below its host.")
     method: str = Field("POST", description=f"One of {', '.join(METHODS)}.")
@@ -44,18 +46,6 @@ class SinkApiConfig(HttpNodeConfig):
     body_template: Any = Field(
         None, description='What to send, with `{{rows}}` where the batch goes: `{"events": {{rows}}}`. Empty: the array of rows alone.'
     )
-
-    @field_validator("method", mode="before")
-    @classmethod
-    def _method(cls, value: object) -> object:
-        return as_method(value) or "POST"
-
-    @field_validator("method")
-    @classmethod
-    def _known_method(cls, value: str) -> str:
-        if value not in METHODS:
-            raise ValueError(f"must be one of {', '.join(METHODS)}")
-        return value
 
     @property
     def template(self) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from django.conf import settings
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from brokoli_site.common.errors import NodeError
 from brokoli_site.common.outbound import MOST_REDIRECTS, Client, Limits
@@ -14,9 +14,9 @@ from pipelines.assets.values import Assets, Databases, text
 from pipelines.expressions import literal, quote
 from pipelines.nodes import csv_files, dataset_schemas, json_files, reading
 from pipelines.nodes.base import Analysis, Category, Column, DryResult, NodeConfig, NodeContext, NodeType, NotExecuted, Ports, Query, Schema
-from pipelines.nodes.http_config import METHODS, HttpNodeConfig, address_problems, as_method, secret_problems
+from pipelines.nodes.http_config import METHODS, ApiNodeConfig, address_problems, secret_problems
 from pipelines.nodes.reading import Declared, Reading, SourceFile
-from pipelines.nodes.source_file import SourceColumn
+from pipelines.nodes.source_columns import SourceColumns
 from pipelines.spec import NodeSpec
 from pipelines.web import bodies, fetching, records, targets
 from pipelines.web.fetching import Fetched, Fetching
@@ -47,7 +47,7 @@ class Execution(NodeConfig):
     checkpoint_every: int | None = Field(None, ge=1, description="Pages after which the log says how far it is.")
 
 
-class SourceApiConfig(HttpNodeConfig):
+class SourceApiConfig(ApiNodeConfig):
     """Config of `source_api`."""
 
     url: str = Field("", description="The address to ask; with a connection, the path below its host.")
@@ -62,7 +62,7 @@ class SourceApiConfig(HttpNodeConfig):
     pagination: Pagination | None = Field(None, description="How the pages follow each other. Empty: there is one.")
     execution: Execution = Field(default_factory=Execution, description="Pages at the same time, pace and retries.")
     format: Literal["", "json", "jsonl", "csv", "tsv"] = Field("", description="What the answer is. Empty: as its content type says.")
-    columns: tuple[SourceColumn, ...] = Field((), description="The columns with their types (`schema` too). Empty: all, as they are found.")
+    columns: SourceColumns = Field((), description="The columns with their types (`schema` too). Empty: all, as they are found.")
     open_columns: bool = Field(default=False, description="Whether columns that are not declared are kept, too.")
     delimiter: str = Field("", max_length=1, description="What separates the values of CSV. Empty: found in its first line.")
     header: bool = Field(default=True, description="Whether the first line of CSV names the columns.")
@@ -70,26 +70,6 @@ class SourceApiConfig(HttpNodeConfig):
     encoding: str = Field("", description="Encoding of the answer. Empty: as its content type says, else utf-8.")
     max_bytes: int = Field(4 * 1024 * MIB, ge=1, le=1024**4, description="Bytes, decompressed, of all answers together.")
     max_page_bytes: int = Field(1024 * MIB, ge=1, le=1024**4, description="Bytes, decompressed, of one answer.")
-
-    @field_validator("method", mode="before")
-    @classmethod
-    def _method(cls, value: object) -> object:
-        return as_method(value) or "GET"
-
-    @field_validator("method")
-    @classmethod
-    def _known_method(cls, value: str) -> str:
-        if value not in METHODS:
-            raise ValueError(f"must be one of {', '.join(METHODS)}")
-        return value
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _columns(cls, value: object) -> object:
-        """Accepts `{name: type}`, `[name]` and `[{name, type}]`."""
-        if isinstance(value, Mapping):
-            return [{"name": name, "type": kind} for name, kind in value.items()]
-        return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")
     def _fits(self) -> "SourceApiConfig":

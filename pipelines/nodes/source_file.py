@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import duckdb
-import sqlglot
 from pydantic import Field, field_validator
-from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from brokoli_site.common.errors import NodeError
 from pipelines.assets import naming
@@ -21,6 +18,7 @@ from pipelines.expressions import quote
 from pipelines.nodes import csv_files, formats, json_files, reading, remote
 from pipelines.nodes.base import Analysis, Category, Column, NodeConfig, NodeContext, NodeType, Ports, Query, Schema
 from pipelines.nodes.reading import Declared, SourceFile
+from pipelines.nodes.source_columns import SourceColumn, SourceColumns
 from pipelines.nodes.unpacking import is_utf8, keep_whole_lines, marked_encoding, unpack
 from pipelines.problems import Problem
 from pipelines.spec import NodeSpec
@@ -30,26 +28,6 @@ _UNRESOLVED = ("${", "{{")
 _CONVERTED = formats.WORKBOOKS | {"xml"}
 _BINARY = formats.WORKBOOKS | {"parquet"}
 _HEAD_BYTES = 16 * 1024**2  # that a dry run unpacks of a file: as many rows as types are guessed from, and more
-
-
-class SourceColumn(NodeConfig):
-    """A column to read."""
-
-    name: str = Field(min_length=1, description="Its name in the file; without a header, the name to give it.")
-    type: str = Field("", description="A SQL type, such as BIGINT, DOUBLE, VARCHAR, DATE or TIMESTAMP. Empty: what the values look like.")
-
-    @field_validator("type")
-    @classmethod
-    def _known_type(cls, value: str) -> str:
-        if not value.strip():
-            return ""
-        try:
-            (cast,) = sqlglot.parse(f"CAST(NULL AS {value})", dialect="duckdb")
-            kind = str(duckdb.sqltype(cast.to.sql(dialect="duckdb"))) if isinstance(cast, exp.Cast) else ""
-        except (SqlglotError, duckdb.Error, ValueError) as error:
-            raise ValueError(f"'{value}' is not a type. Use BIGINT, DOUBLE, DECIMAL(18, 2), VARCHAR, BOOLEAN, DATE, TIMESTAMP, …") from error
-        # Parquet has no integers of 128 bits; DuckDB would write them as DOUBLE and round.
-        return "DECIMAL(38,0)" if kind in ("HUGEINT", "UHUGEINT") else kind
 
 
 class SourceFileConfig(NodeConfig):
@@ -67,7 +45,7 @@ class SourceFileConfig(NodeConfig):
     sheet: str = Field("", description="Sheet of a workbook: its name, or its number from 1. Empty: the first.")
     records: str = Field("", description="Path of the elements of an XML file that are records, such as airlines/airline. Empty: what repeats.")
     max_memory_mb: int = Field(2048, ge=256, le=1_048_576, description="Memory that reading a workbook or an XML file may take, in MB.")
-    columns: tuple[SourceColumn, ...] = Field((), description="The columns to read, in order, with their types. Empty: all, as they are found.")
+    columns: SourceColumns = Field((), description="The columns to read, in order, with their types. Empty: all, as they are found.")
 
     @field_validator("format")
     @classmethod
@@ -102,14 +80,6 @@ class SourceFileConfig(NodeConfig):
         if not info._is_text_encoding:
             raise ValueError(f"'{value}' does not encode text. Use utf-8, latin-1, cp1252, utf-16, …")
         return value
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _columns(cls, value: object) -> object:
-        """Accepts `{name: type}`, `[name]` and `[{name, type}]`."""
-        if isinstance(value, Mapping):
-            return [{"name": name, "type": kind} for name, kind in value.items()]
-        return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list | tuple) else value
 
     @field_validator("columns")
     @classmethod
