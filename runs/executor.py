@@ -12,7 +12,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -27,15 +27,16 @@ from brokoli_site.common import tracing
 from brokoli_site.common.errors import NodeCancelled, NodeError, NodeTimeout
 from brokoli_site.common.time import human_duration
 from pipelines import parameters, stored
-from pipelines.branches import Branches, LeftOut
+from pipelines.branches import Branches
 from pipelines.graph import Graph
 from pipelines.models import PipelineVersion
-from pipelines.nodes.base import Column, Parked, RunFacts, Stop
+from pipelines.nodes.base import Parked, RunFacts, Stop
 from pipelines.spec import NodeSpec, PipelineSpec, RetryPolicy, from_document
 from runs import log, other_pipelines, pools, reuse, transitions
 from runs.artifacts import ArtifactStore
-from runs.engine import DataEngine, InputArtifact, NodeResult, NodeTask, RunSession
+from runs.engine import DataEngine, NodeResult, NodeTask, RunSession
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
+from runs.progress import LONGEST_LOOK_SECONDS, MAX_RETRY_SECONDS, Progress
 from runs.querysets import LONGEST_PARK
 from runs.slots import Slots
 from runs.states import NODE_DONE, EntryKind, NodeStatus, RunStatus
@@ -45,10 +46,8 @@ logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _FLUSH_SECONDS = 0.25  # how long a log line may wait for company
-_MAX_RETRY_SECONDS = 60.0
 _ABANDON_SECONDS = 10.0  # a stopped query ends within milliseconds; this bounds what does not
 _LEAST_PARK_SECONDS = 0.5  # for which a run leaves its worker; leaving and coming back costs some ten queries
-_LONGEST_LOOK_SECONDS = 3600.0  # between two looks of a node that waits
 _DATABASE_BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 
@@ -119,7 +118,7 @@ def _definition(pipeline_id: UUID, number: int) -> tuple[PipelineSpec, Graph, Br
 def retry_delay(policy: RetryPolicy, failures: int) -> float:
     """Seconds to wait before the next attempt: exponential doubles from the delay up to 60 s; jitter keeps retries apart."""
     delay = policy.delay_ms / 1000 * (2 ** (failures - 1) if policy.backoff == "exponential" else 1)
-    return min(delay, _MAX_RETRY_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 - not for secrets
+    return min(delay, MAX_RETRY_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 - not for secrets
 
 
 def _seconds_left(timeout_seconds: float | None, started_at: dt.datetime | None) -> float:
@@ -147,10 +146,6 @@ class Execution:
     lease: Lease
     resources: Resources
     control: Control
-    _attempts: dict[str, NodeRun] = field(default_factory=dict)  # the latest of each node
-    _failures: dict[str, int] = field(default_factory=dict)  # attempts that failed by the node's own fault
-    _outputs: dict[str, NodeOutput] = field(default_factory=dict)  # registered ones, without previews and profiles
-    _due: dict[str, float] = field(default_factory=dict)  # monotonic time at which a waiting retry may start
     _executing: dict[str, tuple[Stop, log.NodeLog]] = field(default_factory=dict)  # attempts that have a thread
     _lines: list[LogEntry] = field(default_factory=list)  # taken from the nodes, not yet committed
     _deadline: float = float("inf")  # monotonic time at which the run's own timeout is over
@@ -162,7 +157,7 @@ class Execution:
         self._announced = self.lease.announced
         fresh = self._patiently(self._load)
         if not fresh:
-            self._commit(self._reuse)
+            self._commit(partial(self._progress.keep_finished, is_whole=self._is_whole))
         with self.resources.engine.open_run(str(self.lease.run_id)) as session, self._listening():
             try:
                 return self._walk(session)
@@ -180,7 +175,8 @@ class Execution:
     def _load(self) -> bool:
         """Read the run, its definition and its state. True when nothing of it can be there yet: a first claim that resumes no run."""
         run = Run.objects.select_related("pipeline", "version").defer("version__document").get(id=self.lease.run_id)
-        self._spec, self._graph, self._branches = _definition(run.pipeline_id, run.version.number)
+        self._spec, graph, branches = _definition(run.pipeline_id, run.version.number)
+        self._progress = Progress(run.id, self._spec, graph, branches)
         self._nodes = {node.id: node for node in self._spec.nodes}
         self._facts = RunFacts(
             run_id=str(run.id),
@@ -201,42 +197,9 @@ class Execution:
 
     def _reload(self, *, fresh: bool = False) -> None:
         """Take the state from the database, which is right whatever became of the last transaction."""
-        everything = list(NodeRun.objects.filter(run_id=self.lease.run_id).order_by("position", "attempt"))
-        self._attempts = {node_run.node_id: node_run for node_run in everything}
-        self._failures = dict.fromkeys(self._attempts, 0)
-        for node_run in everything:
-            self._failures[node_run.node_id] += node_run.status == NodeStatus.FAILED and not node_run.lost
-        self._outputs = {} if fresh else reuse.outputs_of(self.lease.run_id)
+        self._progress.reload(fresh=fresh)
         if not fresh:
             self._slots.reload()
-        wall, clock = timezone.now(), time.monotonic()
-        self._due = {}
-        for node_id, attempt in self._attempts.items():
-            moment, most = (attempt.parked_until, _LONGEST_LOOK_SECONDS) if attempt.parked_until else (attempt.ready_at, _MAX_RETRY_SECONDS)
-            if moment is not None and attempt.status == NodeStatus.PENDING:
-                self._due[node_id] = clock + min(most, (moment - wall).total_seconds())
-
-    def _reuse(self, run: Run) -> None:
-        """Let finished work stand: a resumed run takes over outputs; a run claimed again repeats what lost its artifact."""
-        # Not by the epoch: a first claim may have died before this, and a commit in doubt may have done it already.
-        attempts = self._attempts.values()
-        untouched = all(one.status == NodeStatus.PENDING and one.attempt == 1 and one.started_at is None for one in attempts)
-        if run.resumed_from_id is not None and untouched:
-            self._outputs |= reuse.take_over(run, self._spec, self._graph, self._branches, self._attempts, self._is_whole)
-            return
-        finished = {node_id for node_id, attempt in self._attempts.items() if attempt.status in NODE_DONE and node_id in self._outputs}
-        kept = reuse.standing(self._graph, finished, lambda node_id: self._is_whole(self._outputs[node_id]), self._left_out)
-        # A condition that decides again may take the other branch.
-        reopened = self._left_out(finished).keys() - self._left_out(kept).keys()
-        again = (finished - kept) | {node_id for node_id in reopened if self._attempts[node_id].status == NodeStatus.SKIPPED}
-        repeats = [transitions.next_attempt(self._attempts[node_id]) for node_id in self._graph.order if node_id in again]
-        NodeRun.objects.bulk_create(repeats)
-        self._attempts |= {attempt.node_id: attempt for attempt in repeats}
-        self._outputs = {node_id: output for node_id, output in self._outputs.items() if node_id not in again}
-
-    def _left_out(self, among: Collection[str] | None = None) -> Mapping[str, LeftOut]:
-        """The nodes that will not run, by what conditions (those `among` the given nodes) have decided."""
-        return self._branches.left_out(reuse.decisions(self._outputs, among)) if self._branches else {}
 
     def _is_whole(self, output: NodeOutput) -> bool:
         return self.resources.store.verify(output.artifact, output.byte_count)
@@ -253,7 +216,7 @@ class Execution:
             self._watch_deadline()
             try:
                 self._check_lease()
-                if ended or self._may_go_on() or self._gather_lines() or self._to_skip():
+                if ended or self._may_go_on() or self._gather_lines() or self._progress.to_skip():
                     self._commit(partial(self._advance, ended))
             finally:  # also when the lease is lost: nobody is to wait for a node that has come back
                 for item in ended:
@@ -270,10 +233,7 @@ class Execution:
 
     def _parked_seconds(self, due: float | None) -> float | None:
         """For how long there is nothing to do but wait for what a node looks for; None while there is more, or it is hardly worth leaving."""
-        if self._executing or due is None or self._slots.waiting:
-            return None
-        parked = (node_id for node_id, attempt in self._attempts.items() if attempt.status == NodeStatus.PENDING and attempt.parked_until)
-        if not any(self._has_inputs(node_id) for node_id in parked):
+        if self._executing or due is None or self._slots.waiting or not self._progress.is_looking():
             return None
         seconds = min(due, self._deadline) - time.monotonic()
         return min(seconds, LONGEST_PARK.total_seconds()) if seconds >= _LEAST_PARK_SECONDS else None
@@ -309,15 +269,11 @@ class Execution:
         """When the next waiting retry may start, or a slot may be free; None when none waits (or none will be started)."""
         if not self._may_start():
             return None
-        waiting = [self._due[node_id] for node_id in self._due if self._attempts[node_id].status == NodeStatus.PENDING and self._has_inputs(node_id)]
+        waiting = self._progress.due()
         if self._slots.waiting:
             now = time.monotonic()  # what is due already waits for a slot, or behind one that does
             waiting = [self._slots.look_at, *(due for due in waiting if due > now)]
         return min(waiting, default=None)
-
-    def _has_inputs(self, node_id: str) -> bool:
-        """Not so where one was lost while the node waited, and is made anew: its own end is what there is to wait for."""
-        return all(self._attempts[upstream].status in NODE_DONE for upstream in self._graph.upstream(node_id))
 
     def _may_go_on(self) -> bool:
         """Whether nodes may start, as far as memory tells, or a slot is free for one that waits."""
@@ -332,25 +288,19 @@ class Execution:
         """How many nodes may start now, and those whose inputs are there and whose retry is due, in order."""
         if not self._may_start():
             return 0, []
-        statuses = {node_id: attempt.status for node_id, attempt in self._attempts.items()}
-        places = self.resources.node_concurrency - sum(status == NodeStatus.RUNNING for status in statuses.values())
-        if places < 1:
-            return 0, []
-        done = {node_id for node_id, status in statuses.items() if status in NODE_DONE and node_id in self._outputs} | self._left_out().keys()
-        started = {node_id for node_id, status in statuses.items() if status != NodeStatus.PENDING}
-        now = time.monotonic()
-        return places, [node_id for node_id in self._graph.ready(done, started) if self._due.get(node_id, now) <= now]
+        places = self.resources.node_concurrency - sum(1 for _ in self._progress.running())
+        return (places, self._progress.ready()) if places > 0 else (0, [])
 
     def _submit_started(self, session: RunSession) -> None:
         if self.control.draining.is_set() or self.control.must_give_up:
             return  # what was just started ends as lost with this claim, and another follows
-        for node_id, attempt in self._attempts.items():
-            if attempt.status == NodeStatus.RUNNING and node_id not in self._executing:
+        for attempt in self._progress.running():
+            if (node_id := attempt.node_id) not in self._executing:
                 node = self._nodes[node_id]
                 stop, node_log = Stop(node.timeout_seconds, self.control.lease_is_held), log.NodeLog(self.lease.run_id, node_id, attempt.attempt)
                 facts = self._facts_for(node)
                 artifact = f"{self.lease.run_id}/{attempt.position}.{attempt.attempt}.parquet"
-                task = NodeTask(facts, node, self._inputs(node_id), artifact, _waited_seconds(attempt))
+                task = NodeTask(facts, node, self._progress.inputs(node_id), artifact, _waited_seconds(attempt))
                 self._executing[node_id] = (stop, node_log)
                 self.resources.pool.submit(_execute, session, task, attempt.attempt, node_log, stop, self.control, tracing.current())
 
@@ -360,15 +310,6 @@ class Execution:
         facts = self._facts if vault is None else replace(self._facts, vault=vault)
         others = self._patiently(lambda: other_pipelines.seen_by(node, facts))
         return replace(facts, pipelines=others) if others else facts
-
-    def _inputs(self, node_id: str) -> tuple[InputArtifact, ...]:
-        found = []
-        sources = self._branches.inputs(node_id, reuse.decisions(self._outputs)) if self._branches else self._spec.inputs_of(node_id)
-        for upstream in sources:
-            output = self._outputs[upstream]
-            schema = tuple(Column(column["name"], column["type"]) for column in output.schema)
-            found.append(InputArtifact(upstream, self._nodes[upstream].name, output.artifact, schema, output.row_count))
-        return tuple(found)
 
     def _stop_executing(self, reason: NodeCancelled | NodeTimeout) -> None:
         for stop, _ in self._executing.values():
@@ -444,7 +385,7 @@ class Execution:
             self._lines += self._executing[item.node_id][1].drain(last=True)
         entries = list(self._lines)
         for item in ended:
-            attempt = self._attempts[item.node_id]
+            attempt = self._progress.attempts[item.node_id]
             was_executing = self._is_executing(attempt, item)
             entries += self._end(item, run)
             if was_executing and attempt.status != NodeStatus.RUNNING:
@@ -459,14 +400,11 @@ class Execution:
     def _note_announced(self) -> None:
         self._announced = True
 
-    def _to_skip(self) -> dict[str, LeftOut]:
-        """The nodes that a branch that was not taken leaves out, and that nobody has skipped yet."""
-        return {node_id: why for node_id, why in self._left_out().items() if self._attempts[node_id].status == NodeStatus.PENDING}
-
     def _skip_left_out(self) -> list[LogEntry]:
+        attempts, nodes = self._progress.attempts, self._nodes
         return [
-            transitions.skip_node(self._attempts[node_id], why.reason(self._nodes[why.condition].name), condition=why.condition, branch=why.decision)
-            for node_id, why in self._to_skip().items()
+            transitions.skip_node(attempts[node_id], why.reason(nodes[why.condition].name), condition=why.condition, branch=why.decision)
+            for node_id, why in self._progress.to_skip().items()
         ]
 
     def _start(self) -> list[LogEntry]:
@@ -475,7 +413,7 @@ class Execution:
         chosen = self._slots.choose(ready, places) if self._slots else ready[:places]
         entries = [self._note_wait(node_id, pool) for node_id, pool in self._slots.waiting.items() if node_id not in waited]
         for node_id in chosen:
-            attempt = self._attempts[node_id]
+            attempt = self._progress.attempts[node_id]
             if attempt.parked_until is None:
                 entries.append(transitions.start_node(attempt))
             else:
@@ -483,7 +421,7 @@ class Execution:
         return entries
 
     def _note_wait(self, node_id: str, pool: str) -> LogEntry:
-        attempt = self._attempts[node_id]
+        attempt = self._progress.attempts[node_id]
         attempt.ready_at = attempt.ready_at or timezone.now()  # written when it starts
         message = f"Waiting for a slot of pool '{pool}' ({pools.taken_of(pool)})"
         return log.entry(self.lease.run_id, EntryKind.LOG, message, node_id=node_id, attempt=attempt.attempt)
@@ -493,15 +431,15 @@ class Execution:
         return attempt.attempt == item.attempt and attempt.status == NodeStatus.RUNNING
 
     def _end(self, item: _Ended, run: Run) -> list[LogEntry]:
-        attempt = self._attempts[item.node_id]
+        attempt = self._progress.attempts[item.node_id]
         if not self._is_executing(attempt, item):
             return []  # written by a transaction whose commit was in doubt
         if isinstance(item.result, Parked):
             return self._park(attempt, item.result)
         if isinstance(item.result, NodeResult):
-            output = self._output(item.node_id, item.result)
+            output = self._progress.output(item.node_id, item.result)
             entry = transitions.complete_node(attempt, item.result.row_count, output)
-            self._outputs[item.node_id] = output
+            self._progress.outputs[item.node_id] = output
             return [entry]
         if isinstance(item.result, NodeCancelled):
             if run.cancel_requested:
@@ -511,52 +449,28 @@ class Execution:
         return self._fail(attempt, item.result, run)
 
     def _park(self, attempt: NodeRun, parked: Parked) -> list[LogEntry]:
-        seconds = min(max(parked.seconds, _LEAST_PARK_SECONDS), _LONGEST_LOOK_SECONDS)
+        seconds = min(max(parked.seconds, _LEAST_PARK_SECONDS), LONGEST_LOOK_SECONDS)
         entry = transitions.park_node(attempt, seconds, log.clean(parked.reason))
-        self._due[attempt.node_id] = time.monotonic() + seconds
+        self._progress.wait(attempt.node_id, seconds)
         return [entry] if entry else []
 
     def _fail(self, attempt: NodeRun, error: NodeError, run: Run) -> list[LogEntry]:
         policy = self._nodes[attempt.node_id].retry
         entries = [transitions.fail_node(attempt, error.message)]
-        self._failures[attempt.node_id] += 1
-        failures = self._failures[attempt.node_id]
+        self._progress.failures[attempt.node_id] += 1
+        failures = self._progress.failures[attempt.node_id]
         if error.retryable and failures <= policy.max_retries and not (self._late or self.control.cancelled.is_set()):
             delay = retry_delay(policy, failures)
             following, entry = transitions.retry_node(attempt, delay)
-            self._attempts[attempt.node_id] = following
-            self._due[attempt.node_id] = time.monotonic() + delay
+            self._progress.attempts[attempt.node_id] = following
+            self._progress.wait(attempt.node_id, delay)
             return [*entries, entry]
         transitions.note_failed_node(run, attempt)
-        for below in self._graph.below(attempt.node_id):
-            waiting = self._attempts[below]
+        for below in self._progress.graph.below(attempt.node_id):
+            waiting = self._progress.attempts[below]
             if waiting.status == NodeStatus.PENDING:
                 entries.append(transitions.skip_node(waiting, f"node '{attempt.name}', which it needs, failed"))
         return entries
-
-    def _output(self, node_id: str, result: NodeResult) -> NodeOutput:
-        if result.reuses is not None:
-            copied = reuse.copy_output(NodeOutput.objects.get(run_id=self.lease.run_id, node_id=result.reuses), self.lease.run_id, node_id)
-            # What a quality check found belongs to that node, not to those that reuse its output in turn.
-            copied.profile = {key: value for key, value in copied.profile.items() if key != "checks"}
-            if result.checks:
-                copied.profile["checks"] = list(result.checks)
-            copied.branch, copied.lineage = result.branch, result.lineage
-            return copied
-        facts = result.output
-        assert facts is not None
-        return NodeOutput(
-            run_id=self.lease.run_id,
-            node_id=node_id,
-            artifact=facts.artifact,
-            row_count=facts.row_count,
-            byte_count=facts.byte_count,
-            schema=facts.schema,
-            preview=facts.preview,
-            profile=facts.profile,
-            lineage=facts.lineage,
-            created_at=timezone.now(),
-        )
 
     def _check_lease(self) -> None:
         if self.control.must_give_up:
@@ -564,7 +478,7 @@ class Execution:
 
     def _outcome(self) -> Outcome:
         self._check_lease()  # or nothing was started for that reason, and what there is says nothing
-        statuses = {attempt.status for attempt in self._attempts.values()}
+        statuses = {attempt.status for attempt in self._progress.attempts.values()}
         if self.control.cancelled.is_set():
             return Outcome(RunStatus.CANCELLED)
         if statuses <= NODE_DONE:
@@ -573,7 +487,7 @@ class Execution:
             return Outcome(RunStatus.PENDING, "its worker was told to stop")
         if self._late:
             return Outcome(RunStatus.FAILED, self._late)
-        failed = [attempt for attempt in self._attempts.values() if attempt.status == NodeStatus.FAILED]
+        failed = [attempt for attempt in self._progress.attempts.values() if attempt.status == NodeStatus.FAILED]
         assert failed, f"nothing is left to start, yet nodes are {statuses}"
         others = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
         return Outcome(RunStatus.FAILED, f"Node '{failed[0].name}' failed: {failed[0].error}{others}")
