@@ -68,7 +68,7 @@ def database(conn_id: str, uri: str, databases: Databases) -> tuple[str, Databas
     except NodeError:
         return None
     found = _unmarked(place_name(place), texts)
-    return None if not uri or SECRET in found else (found, Database(dialect(place), place.database))
+    return None if not uri or SECRET in found else (found, Database(dialect_of(place), place.database))
 
 
 def place_name(place: Place) -> str:
@@ -78,11 +78,6 @@ def place_name(place: Place) -> str:
     host = f"[{place.host}]" if ":" in place.host else place.host.lower()
     port = f":{place.port}" if place.port else ""
     return f"{place.driver.partition('+')[0] or place.kind}://{host}{port}/{place.database}"
-
-
-def dialect(place: Place) -> str:
-    """sqlglot's name of the dialect."""
-    return dialect_of(place) if place.kind == "generic" else place.kind
 
 
 def references_in(text: str) -> bool:

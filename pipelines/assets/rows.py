@@ -14,10 +14,11 @@ from django.db.models import F, Q, QuerySet
 
 from brokoli_site.common.errors import BrokoliError
 from pipelines import spec
-from pipelines.assets import graph, naming
+from pipelines.assets import graph
 from pipelines.assets.graph import Graph
 from pipelines.assets.values import Database, Databases
 from pipelines.databases import places
+from pipelines.databases.generic import dialect_of
 from pipelines.models import Connection, Pipeline, PipelineAsset, PipelineLineage, PipelineVersion
 from pipelines.spec import PipelineSpec
 from pipelines.vault import ConnectionDetails
@@ -108,7 +109,7 @@ def _database(row: Connection) -> Database:
         place = places.of_connection(ConnectionDetails(row.conn_id, row.type, row.host, row.port, row.schema, row.login, "", row.extra))
     except BrokoliError:
         return Database("" if row.type == "generic" else row.type)
-    return Database(naming.dialect(place), place.database)
+    return Database(dialect_of(place), place.database)
 
 
 def _read(document: Any) -> PipelineSpec:
