@@ -10,24 +10,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from brokoli_site.common.errors import Conflict, NotFound, PreconditionFailed
 from brokoli_site.common.json import InvalidJSON, loads
 from brokoli_site.common.problems import BodyError, escaped
 from brokoli_site.common.secrets import SecretUnreadable
-from pipelines import connection_types, secret_stores, used_by
+from pipelines import connection_types, secret_stores
 from pipelines.assets import rows as asset_rows
 from pipelines.connection_tests import outcome
 from pipelines.connection_types import LONGEST_OPTION, MOST_OPTIONS, TYPES, ConnectionType, Values
 from pipelines.models import Connection
+from pipelines.named_rows import NamedRows
 from pipelines.problems import kind_of, shortened
 from pipelines.stored import stored_connection
 from pipelines.vault import ConnectionDetails, StoredConnection, Vault
 
-MOST_LISTED = 1000
 LONGEST_SECRET = 20_000
 LONGEST_EXTRA = 64_000  # characters of all options together, as JSON
 LONGEST_NAME = 100
@@ -36,7 +33,6 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _NAME_RULE = (
     f"A name has 1 to {LONGEST_NAME} letters, digits, dots, hyphens and underscores, and begins with a letter, digit or underscore; 'test' is taken."
 )
-_ATTEMPTS = 10  # rivals that may win against one change before it gives up
 _PASSWORD = "password"  # noqa: S105 - the name of the field
 _COLUMNS = ("type", "description", "host", "port", "schema", "login")
 _DEFAULTS: Mapping[str, Any] = {"description": "", "host": "", "port": None, "schema": "", "login": ""}
@@ -80,24 +76,8 @@ class Draft:
         return vault.details(StoredConnection("draft", **columns), secret_stores.fetch_all(self.secrets.as_json()))
 
 
-def find(conn_id: str) -> Connection:
-    """Errors: `NotFound`."""
-    row = Connection.objects.filter(conn_id=conn_id).first()
-    if row is None:
-        raise NotFound(f"There is no connection '{shortened(conn_id)}'.")
-    return row
-
-
-def listing(*, q: str = "", kind: str = "", after: str = "", limit: int = MOST_LISTED) -> QuerySet[Connection]:
-    """By name: those whose name, description or host contains `q`, of that type, after that name."""
-    rows = Connection.objects.order_by("conn_id")
-    if q:
-        rows = rows.filter(Q(conn_id__icontains=q) | Q(description__icontains=q) | Q(host__icontains=q))
-    if kind:
-        rows = rows.filter(type=kind)
-    if after:
-        rows = rows.filter(conn_id__gt=after)
-    return rows[:limit]
+_ROWS = NamedRows(Connection, "connection", "conn_id", "name", searched=("conn_id", "description", "host"))
+find, listing, refuse_renaming, delete = _ROWS.find, _ROWS.listing, _ROWS.refuse_renaming, _ROWS.delete
 
 
 def create(conn_id: str, fields: Mapping[str, Any]) -> Connection:
@@ -108,14 +88,9 @@ def create(conn_id: str, fields: Mapping[str, Any]) -> Connection:
     now = timezone.now()
     row = Connection(conn_id=conn_id, **wanted.public, created_at=now, updated_at=now)
     row.secrets = _sealed(row, wanted.secrets)
-    try:
-        with transaction.atomic():
-            row.save(force_insert=True)
-            asset_rows.doubt(conn_id)
-    except IntegrityError as error:
-        if not Connection.objects.filter(conn_id=conn_id).exists():
-            raise
-        raise Conflict(f"There is a connection '{conn_id}' already; choose another name, or change that one.") from error
+    with _ROWS.inserting(conn_id):
+        row.save(force_insert=True)
+        asset_rows.doubt(conn_id)
     return row
 
 
@@ -124,19 +99,16 @@ def change(conn_id: str, fields: Mapping[str, Any], *, whole: bool, seen: Collec
 
     Errors: `NotFound`; `BodyError`; `SecretsNeeded`; `PreconditionFailed` when `seen` lacks the current version; `Conflict`.
     """
-    for _ in range(_ATTEMPTS):
-        row = find(conn_id)
+
+    def columns(row: Connection) -> dict[str, Any]:
         wanted = revised(row, fields, whole=whole)
-        _check_seen(row, seen)
-        columns = dict(wanted.public)
-        if _names_secrets(fields, TYPES[columns["type"]]):
-            columns["secrets"] = _sealed(row, wanted.secrets)
-        changed = Connection.objects.filter(id=row.id, version=row.version)
-        if changed.update(**columns, version=row.version + 1, updated_at=timezone.now()):
-            if any(getattr(row, name) != columns[name] for name in ("type", "host", "schema", "extra")):
-                asset_rows.doubt(conn_id)
-            return find(conn_id)
-    raise Conflict("The connection is being changed by others all the time; try again.")
+        names_secrets = _names_secrets(fields, TYPES[wanted.public["type"]])
+        return {**wanted.public, **({"secrets": _sealed(row, wanted.secrets)} if names_secrets else {})}
+
+    before, after = _ROWS.change(conn_id, seen, columns)
+    if any(getattr(before, name) != getattr(after, name) for name in ("type", "host", "schema", "extra")):
+        asset_rows.doubt(conn_id)
+    return after
 
 
 def without_secrets(fields: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
@@ -156,23 +128,6 @@ def draft_tested(wanted: Draft) -> dict[str, Any]:
     """The same for one that is not stored."""
     vault = Vault()
     return outcome(wanted.public["type"], lambda: wanted.opened(vault), vault)
-
-
-def refuse_renaming(conn_id: str, given: str) -> None:
-    """Errors: `BodyError` when a change names another connection than it is for: pipelines name it so."""
-    if given != conn_id:
-        raise BodyError({"/conn_id": ["A connection keeps its name; make another one, and remove this."]})
-
-
-def delete(conn_id: str, *, seen: Collection[int] | None = None, force: bool = False) -> None:
-    """Errors: `NotFound`; `PreconditionFailed`; `Conflict` naming the pipelines that use it, unless it is forced."""
-    row = find(conn_id)
-    _check_seen(row, seen)
-    if not force:
-        used_by.refuse_deletion("connection", conn_id)
-    rows = Connection.objects.filter(id=row.id)
-    if not (rows if seen is None else rows.filter(version=row.version)).delete()[0]:
-        raise PreconditionFailed("The connection was changed by somebody else; read it again.")
 
 
 def draft(fields: Mapping[str, Any]) -> Draft:
@@ -346,8 +301,3 @@ def _secrets_needed(survivors: list[str], moved: list[str]) -> SecretsNeeded:
 
 def _sealed(row: Connection, secrets: Secrets) -> str:
     return settings.KEYRING.seal(json.dumps(secrets.as_json()), row.identity) if secrets.names else ""
-
-
-def _check_seen(row: Connection, seen: Collection[int] | None) -> None:
-    if seen is not None and row.version not in seen:
-        raise PreconditionFailed(f"The connection was changed by somebody else and is at version {row.version} now; read it again.")

@@ -6,45 +6,25 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from brokoli_site.common.errors import Conflict, NotFound, PreconditionFailed
 from brokoli_site.common.json import InvalidJSON, loads
 from brokoli_site.common.problems import BodyError
 from brokoli_site.common.secrets import SecretUnreadable
-from pipelines import secret_stores, used_by
+from pipelines import secret_stores
 from pipelines.models import Variable
+from pipelines.named_rows import NamedRows
 from pipelines.problems import kind_of, shortened
 from pipelines.vault import VARIABLE_TYPES
 
-MOST_LISTED = 1000
 LONGEST_KEY = 100
 LONGEST_VALUE = 64_000  # characters of its JSON
-_ATTEMPTS = 10  # rivals that may win against one change before it gives up
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _KEY_RULE = f"A key has 1 to {LONGEST_KEY} letters, digits, dots, hyphens and underscores, and begins with a letter or an underscore."
 
 
-def find(key: str) -> Variable:
-    """Errors: `NotFound`."""
-    row = Variable.objects.filter(key=key).first()
-    if row is None:
-        raise NotFound(f"There is no variable '{shortened(key)}'.")
-    return row
-
-
-def listing(*, q: str = "", kind: str = "", after: str = "", limit: int = MOST_LISTED) -> QuerySet[Variable]:
-    """By key: those whose key or description contains `q`, of that type, after that key."""
-    rows = Variable.objects.order_by("key")
-    if q:
-        rows = rows.filter(Q(key__icontains=q) | Q(description__icontains=q))
-    if kind:
-        rows = rows.filter(type=kind)
-    if after:
-        rows = rows.filter(key__gt=after)
-    return rows[:limit]
+_ROWS = NamedRows(Variable, "variable", "key", "key", searched=("key", "description"))
+find, listing, refuse_renaming, delete = _ROWS.find, _ROWS.listing, _ROWS.refuse_renaming, _ROWS.delete
 
 
 def create(key: str, fields: Mapping[str, Any]) -> Variable:
@@ -57,13 +37,8 @@ def create(key: str, fields: Mapping[str, Any]) -> Variable:
     now = timezone.now()
     row = Variable(key=key, type=kind, description=fields.get("description") or "", created_at=now, updated_at=now)
     row.value = _stored(row, kind, _given(fields, kind))
-    try:
-        with transaction.atomic():
-            row.save(force_insert=True)
-    except IntegrityError as error:
-        if not Variable.objects.filter(key=key).exists():
-            raise
-        raise Conflict(f"There is a variable '{key}' already; choose another key, or change that one.") from error
+    with _ROWS.inserting(key):
+        row.save(force_insert=True)
     return row
 
 
@@ -72,31 +47,8 @@ def change(key: str, fields: Mapping[str, Any], *, whole: bool, seen: Collection
 
     Errors: `NotFound`; `BodyError`; `PreconditionFailed` when `seen` lacks the current version; `Conflict`.
     """
-    for _ in range(_ATTEMPTS):
-        row = find(key)
-        columns = _changed(row, fields, whole=whole)
-        _check_seen(row, seen)
-        changed = Variable.objects.filter(id=row.id, version=row.version)
-        if changed.update(**columns, version=row.version + 1, updated_at=timezone.now()):
-            return find(key)
-    raise Conflict("The variable is being changed by others all the time; try again.")
-
-
-def refuse_renaming(key: str, given: str) -> None:
-    """Errors: `BodyError` when a change names another variable than it is for: pipelines name it so."""
-    if given != key:
-        raise BodyError({"/key": ["A variable keeps its key; make another one, and remove this."]})
-
-
-def delete(key: str, *, seen: Collection[int] | None = None, force: bool = False) -> None:
-    """Errors: `NotFound`; `PreconditionFailed`; `Conflict` naming the pipelines that use it, unless it is forced."""
-    row = find(key)
-    _check_seen(row, seen)
-    if not force:
-        used_by.refuse_deletion("variable", key)
-    rows = Variable.objects.filter(id=row.id)
-    if not (rows if seen is None else rows.filter(version=row.version)).delete()[0]:
-        raise PreconditionFailed("The variable was changed by somebody else; read it again.")
+    _, row = _ROWS.change(key, seen, lambda row: _changed(row, fields, whole=whole))
+    return row
 
 
 def represented(row: Variable) -> dict[str, Any]:
@@ -202,8 +154,3 @@ def _parsed(text: str) -> Any:
 
 
 _READ = {"string": _string, "number": _number, "boolean": _boolean, "json": _json, "secret": _secret}
-
-
-def _check_seen(row: Variable, seen: Collection[int] | None) -> None:
-    if seen is not None and row.version not in seen:
-        raise PreconditionFailed(f"The variable was changed by somebody else and is at version {row.version} now; read it again.")

@@ -13,6 +13,7 @@ from brokoli_site.common.openapi import problems
 from brokoli_site.common.preconditions import ETAG, IF_MATCH, etag, seen_versions
 from pipelines import connection_types, connections, used_by
 from pipelines.models import Connection
+from pipelines.named_rows import MOST_LISTED
 
 # Fields of answers that may come back with a change.
 _SERVERS = ("id", "has_password", "secret_extra", "problem", "version", "created_at", "updated_at")
@@ -96,7 +97,7 @@ class ListQuery(StrictSerializer):
     q = serializers.CharField(required=False, allow_blank=True, max_length=200, help_text="Part of its name, description or host.")
     type = serializers.ChoiceField(list(connection_types.TYPES), required=False)
     after = serializers.CharField(required=False, max_length=200, help_text="Only names after this one.")
-    limit = serializers.IntegerField(required=False, min_value=1, max_value=connections.MOST_LISTED)
+    limit = serializers.IntegerField(required=False, min_value=1, max_value=MOST_LISTED)
 
 
 class DeleteQuery(StrictSerializer):
@@ -180,7 +181,7 @@ class ConnectionsView(ApiView):
     def get(self, request: Request) -> Response:
         """The connections by name, 1,000 at most; `after` goes on from there."""
         query = self.query
-        limit = query.get("limit", connections.MOST_LISTED)
+        limit = query.get("limit", MOST_LISTED)
         rows = connections.listing(q=query.get("q", ""), kind=query.get("type", ""), after=query.get("after", ""), limit=limit)
         return Response([connections.represented(row) for row in rows])
 

@@ -14,6 +14,7 @@ from brokoli_site.common.preconditions import ETAG, IF_MATCH, etag, seen_version
 from pipelines import used_by, variables
 from pipelines.api.connections import DeleteQuery, UserSerializer
 from pipelines.models import Variable
+from pipelines.named_rows import MOST_LISTED
 from pipelines.vault import VARIABLE_TYPES
 
 # Fields of answers that may come back with a change.
@@ -72,7 +73,7 @@ class ListQuery(StrictSerializer):
     q = serializers.CharField(required=False, allow_blank=True, max_length=200, help_text="Part of its key or description.")
     type = serializers.ChoiceField(list(VARIABLE_TYPES), required=False)
     after = serializers.CharField(required=False, max_length=200, help_text="Only keys after this one.")
-    limit = serializers.IntegerField(required=False, min_value=1, max_value=variables.MOST_LISTED)
+    limit = serializers.IntegerField(required=False, min_value=1, max_value=MOST_LISTED)
 
 
 def _shown(description: str, *, many: bool = False) -> OpenApiResponse:
@@ -94,7 +95,7 @@ class VariablesView(ApiView):
     def get(self, request: Request) -> Response:
         """The variables by key, 1,000 at most; `after` goes on from there."""
         query = self.query
-        limit = query.get("limit", variables.MOST_LISTED)
+        limit = query.get("limit", MOST_LISTED)
         rows = variables.listing(q=query.get("q", ""), kind=query.get("type", ""), after=query.get("after", ""), limit=limit)
         return Response([variables.represented(row) for row in rows])
 
