@@ -81,6 +81,11 @@ def find(text: str) -> Iterator[Reference]:
         yield Reference(match[0], kind, name, match.start(), match.end(), escaped)
 
 
+def is_unresolved(text: str) -> bool:
+    """Whether a text of a config may hold references, so that what it will be is not known yet."""
+    return "${" in text or "{{" in text
+
+
 def param_in_host(address: str) -> bool:
     """Whether an address, as a document has it, leaves a part of its host (or what is before that) to a param."""
     start = re.split(r"[/?#\\]", _SCHEME.sub("", address), maxsplit=1)[0]

@@ -8,6 +8,7 @@ from pipelines.databases.places import of_uri
 from pipelines.databases.queries import parse
 from pipelines.expressions import ExpressionError
 from pipelines.problems import Problem
+from pipelines.references import is_unresolved
 
 # A password in the text itself; `${secret.x}` in its place is what should be there, if it must be a URI.
 _PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#@:]*:(?!\$\{)[^@]+@", re.IGNORECASE)
@@ -29,7 +30,7 @@ def check_place(conn_id: str, uri: str, conn_field: str, uri_field: str) -> list
                 severity="warning",
             )
         )
-    if uri and not conn_id and "${" not in uri and "{{" not in uri:
+    if uri and not conn_id and not is_unresolved(uri):
         try:
             of_uri(uri)
         except NodeError as error:
@@ -52,7 +53,7 @@ def check_query(query: str, uri: str, field: str) -> list[Problem]:
 
 
 def _dialects(uri: str) -> tuple[str, ...]:
-    if not uri or "${" in uri or "{{" in uri:
+    if not uri or is_unresolved(uri):
         return _DIALECTS
     try:
         place = of_uri(uri)

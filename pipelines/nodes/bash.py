@@ -16,11 +16,11 @@ from pipelines.nodes.base import Analysis, Column, NodeConfig, NodeContext, Node
 from pipelines.nodes.printed import PrintedLines
 from pipelines.problems import Problem
 from pipelines.processes import running
+from pipelines.references import is_unresolved
 from pipelines.spec import NodeSpec
 
 _SHELL = "/bin/bash"
 _KEPT_LINES = 100
-_UNRESOLVED = ("${", "{{")
 _OUTPUT = (Column("exit_code", "INTEGER"), Column("stdout", "VARCHAR"))
 
 
@@ -82,7 +82,7 @@ class Bash(NodeType):
 
     def analyse(self, node: NodeSpec, config: BashConfig, inputs: Sequence[Schema | None]) -> Analysis:
         problems = tuple(Problem(sentence, field="max_memory_mb") for sentence in confinement.too_much(config))
-        if ".." in config.working_dir.split("/") and not any(mark in config.working_dir for mark in _UNRESOLVED):
+        if ".." in config.working_dir.split("/") and not is_unresolved(config.working_dir):
             problems += (Problem("must not contain '..'; commands start only in the data folders", field="working_dir"),)
         return Analysis(problems, inputs[0] if inputs else _OUTPUT)
 

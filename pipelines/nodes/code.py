@@ -21,10 +21,10 @@ from pipelines.nodes.printed import PrintedLines
 from pipelines.problems import Problem
 from pipelines.processes import leavings, running
 from pipelines.processes.leavings import Failure
+from pipelines.references import is_unresolved
 from pipelines.spec import NodeSpec
 
 _VIEW = "script_output"
-_UNRESOLVED = ("${", "{{")
 _LONGEST_MESSAGE = 2000
 
 
@@ -86,7 +86,7 @@ class Code(NodeType):
 
     def analyse(self, node: NodeSpec, config: CodeConfig, inputs: Sequence[Schema | None]) -> Analysis:
         problems = [*_syntax(config.script)]
-        if config.python_path and not any(mark in config.python_path for mark in _UNRESOLVED):
+        if config.python_path and not is_unresolved(config.python_path):
             problems += [Problem(sentence, field="python_path") for sentence in _refused(config.python_path)]
         problems += [Problem(sentence, field="max_memory_mb") for sentence in confinement.too_much(config)]
         return Analysis(tuple(problems))

@@ -20,11 +20,11 @@ from pipelines.nodes.base import Analysis, Column, NodeConfig, NodeContext, Node
 from pipelines.nodes.dbt_output import table_of
 from pipelines.problems import Problem
 from pipelines.processes import running
+from pipelines.references import is_unresolved
 from pipelines.spec import NodeSpec
 
 COMMANDS = ("build", "compile", "debug", "ls", "parse", "run", "seed", "snapshot", "test")
 _FLAGS = ("--full-refresh", "--fail-fast", "--no-partial-parse", "--store-failures")
-_UNRESOLVED = ("${", "{{")
 _NO_CONNECTION = "needs `conn_id`, the connection to read the model's table from"
 _TARGET = "brokoli"  # of a profile that is made from a connection
 _OUTPUT = (
@@ -106,7 +106,7 @@ class Dbt(NodeType):
         problems = [Problem(sentence, field="max_memory_mb") for sentence in confinement.too_much(config)]
         for field in ("project_dir", "profiles_dir"):
             folder = getattr(config, field)
-            if ".." in folder.split("/") and not any(mark in folder for mark in _UNRESOLVED):
+            if ".." in folder.split("/") and not is_unresolved(folder):
                 problems.append(Problem("must not contain '..'; projects lie in the data folders", field=field))
         if config.output_model and not config.conn_id:
             problems.append(Problem(_NO_CONNECTION, field="output_model"))

@@ -13,7 +13,6 @@ from pipelines.spec import NodeSpec
 from pipelines.web import headers as header_rules
 from pipelines.web import targets
 
-_UNRESOLVED = ("${", "{{")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 
 
@@ -37,7 +36,7 @@ class HttpNodeConfig(NodeConfig):
     @classmethod
     def _known_headers(cls, value: dict[str, str]) -> dict[str, str]:
         for name, text in value.items():
-            if fault := header_rules.fault(name, "" if is_unresolved(text) else text):
+            if fault := header_rules.fault(name, "" if references.is_unresolved(text) else text):
                 raise ValueError(fault)
         return value
 
@@ -60,10 +59,6 @@ class ApiNodeConfig(HttpNodeConfig):
         return value
 
 
-def is_unresolved(text: str) -> bool:
-    return any(mark in text for mark in _UNRESOLVED)
-
-
 def address_problems(node: NodeSpec, config: HttpNodeConfig, key: str, url: str) -> Iterator[Problem]:
     """What can be said against the address under `key` before the run."""
     guarded = bool(config.auth_user) or any(name.lower() not in outbound.HARMLESS_HEADERS for name in config.headers)
@@ -71,7 +66,7 @@ def address_problems(node: NodeSpec, config: HttpNodeConfig, key: str, url: str)
         yield Problem(fault, node.id, key)
     elif not config.conn_id and not url.strip():
         yield Problem("is missing: the address to ask, or a connection in `conn_id`", node.id, key)
-    elif not config.conn_id and not is_unresolved(url) and (fault := outbound.check_url(url)):
+    elif not config.conn_id and not references.is_unresolved(url) and (fault := outbound.check_url(url)):
         yield Problem(fault, node.id, key)
 
 

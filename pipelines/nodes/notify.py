@@ -29,9 +29,9 @@ from pipelines.nodes.base import (
     Schema,
     Written,
 )
-from pipelines.nodes.http_config import HttpNodeConfig, address_problems, is_unresolved, secret_problems
+from pipelines.nodes.http_config import HttpNodeConfig, address_problems, secret_problems
 from pipelines.problems import Problem
-from pipelines.references import as_text
+from pipelines.references import as_text, is_unresolved
 from pipelines.spec import NodeSpec
 from pipelines.web import targets
 from pipelines.web.requesting import Policy, Requester, RequestFailed

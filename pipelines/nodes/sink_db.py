@@ -21,10 +21,10 @@ from pipelines.nodes.base import Analysis, Column, DryResult, NodeConfig, NodeCo
 from pipelines.nodes.columns import ColumnNames, find, unknown_column
 from pipelines.nodes.config_errors import refused
 from pipelines.problems import Problem
+from pipelines.references import is_unresolved
 from pipelines.spec import NodeSpec
 
 _MODES = {"insert": "append", "replace": "overwrite", "truncate": "overwrite", "merge": "upsert"}
-_UNRESOLVED = ("${", "{{")
 
 
 class SinkDbConfig(NodeConfig):
@@ -49,7 +49,7 @@ class SinkDbConfig(NodeConfig):
     @field_validator("table", "ledger_table")
     @classmethod
     def _is_name(cls, value: str) -> str:
-        if value and not any(mark in value for mark in _UNRESOLVED):
+        if value and not is_unresolved(value):
             try:
                 table_parts(value)
             except NodeError as error:

@@ -22,9 +22,9 @@ from pipelines.nodes.files import exact_pattern
 from pipelines.nodes.unpacking import pack
 from pipelines.nodes.writing import PARQUET_COMPRESSIONS, TEXT_COMPRESSIONS, Writing
 from pipelines.problems import Problem
+from pipelines.references import is_unresolved
 from pipelines.spec import NodeSpec
 
-_UNRESOLVED = ("${", "{{")
 _LOCK_SECONDS = 0.05
 
 
@@ -89,7 +89,7 @@ class SinkFileNode(NodeType):
 
     def analyse(self, node: NodeSpec, config: Any, inputs: Sequence[Schema | None]) -> Analysis:
         problems = []
-        if not any(mark in config.path for mark in _UNRESOLVED):
+        if not is_unresolved(config.path):
             if ".." in Path(config.path).parts:
                 problems.append(Problem("must not contain '..'; file nodes reach only the data folders", node.id, "path"))
             try:

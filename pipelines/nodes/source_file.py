@@ -21,10 +21,10 @@ from pipelines.nodes.reading import Declared, SourceFile
 from pipelines.nodes.source_columns import SourceColumn, SourceColumns
 from pipelines.nodes.unpacking import is_utf8, keep_whole_lines, marked_encoding, unpack
 from pipelines.problems import Problem
+from pipelines.references import is_unresolved
 from pipelines.spec import NodeSpec
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
-_UNRESOLVED = ("${", "{{")
 _CONVERTED = formats.WORKBOOKS | {"xml"}
 _BINARY = formats.WORKBOOKS | {"parquet"}
 _HEAD_BYTES = 16 * 1024**2  # that a dry run unpacks of a file: as many rows as types are guessed from, and more
@@ -131,7 +131,7 @@ class SourceFileNode(NodeType):
 
     def analyse(self, node: NodeSpec, config: Any, inputs: Sequence[Schema | None]) -> Analysis:
         problems = []
-        if not any(mark in config.path for mark in _UNRESOLVED):
+        if not is_unresolved(config.path):
             if ".." in Path(config.path).parts:
                 problems.append(Problem("must not contain '..'; file nodes reach only the data folders", node.id, "path"))
             try:

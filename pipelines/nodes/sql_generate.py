@@ -14,13 +14,13 @@ from pipelines.databases.declaring import declared, identifier, table_parts
 from pipelines.databases.literals import Literals
 from pipelines.nodes.base import Analysis, Column, NodeConfig, NodeContext, NodeType, Ports, Query, Schema
 from pipelines.problems import Problem
+from pipelines.references import is_unresolved
 from pipelines.spec import NodeSpec
 
 OUTPUT_COLUMN = "sql_output"
 MOST_BYTES = 16 * 1024**2  # the data engine needs some ten times as much to keep and profile a value
 _DIALECTS = {"": "generic", "ansi": "generic", "postgresql": "postgres", "pg": "postgres", "mariadb": "mysql", "sqlite3": "sqlite"}
 _ROWS_AT_ONCE = 1000
-_UNRESOLVED = ("${", "{{")
 
 
 class SqlGenerateConfig(NodeConfig):
@@ -36,7 +36,7 @@ class SqlGenerateConfig(NodeConfig):
     @field_validator("table")
     @classmethod
     def _known_table(cls, value: str) -> str:
-        if not any(mark in value for mark in _UNRESOLVED):
+        if not is_unresolved(value):
             try:
                 table_parts(value)
             except NodeError as error:

@@ -119,7 +119,7 @@ def _faults(config: WaitConfig) -> dict[str, str]:
     needed = {"file_exists": "path", "http": "url", "pipeline": "pipeline_id"}.get(config.condition)
     if needed and not getattr(config, needed).strip():
         return {needed: f"must not be empty when the condition is {config.condition}"}
-    if config.condition == "http" and "${" not in config.url and "{{" not in config.url and (fault := outbound.check_url(config.url)):
+    if config.condition == "http" and not references.is_unresolved(config.url) and (fault := outbound.check_url(config.url)):
         return {"url": f"is no address to ask: {fault.rstrip('.')}"}
     return {}
 
