@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from brokoli_site.common.errors import NodeError
 from pipelines.config_problems import config_problems
-from pipelines.nodes import registry
+from pipelines.nodes import registry, testing
 from pipelines.nodes.base import Column, NodeConfig, NodeContext, NodeType, Parked, Ports, Query, RunFacts, Schema, Stop
 from pipelines.nodes.files import DataFolders
 from pipelines.problems import Problem
@@ -27,23 +27,8 @@ from tests.contracts.case import Given, Row
 MIB = 1024**2
 
 
-class Log:
-    """Keeps what a node logs."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(("info", message))
-
-    def warning(self, message: str) -> None:
-        self.lines.append(("warning", message))
-
-    def error(self, message: str) -> None:
-        self.lines.append(("error", message))
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        self.lines.append(("progress", f"{fraction} {message}"))
+class Log(testing.Log):
+    """With all of it as one text."""
 
     @property
     def text(self) -> str:
