@@ -36,7 +36,8 @@ def outcome(kind: str, open_it: Callable[[], ConnectionDetails], vault: Vault) -
     Errors: `Unavailable` when too many others are under way.
     """
     probe = probes.probe_of(kind)  # drivers are imported before the time runs
-    if not _places.acquire(blocking=False):
+    places = _places  # what is taken is given back, however late, to where it was taken
+    if not places.acquire(blocking=False):
         raise Unavailable("Too many connections are being tested already; try again in a moment.")
     started = time.monotonic()
     answers: queue.SimpleQueue[Found | _Failed] = queue.SimpleQueue()
@@ -45,7 +46,7 @@ def outcome(kind: str, open_it: Callable[[], ConnectionDetails], vault: Vault) -
         try:
             answers.put(_tried(lambda: probe(open_it(), started + SECONDS)))
         finally:
-            _places.release()
+            places.release()
 
     threading.Thread(target=attempt, name="connection test", daemon=True).start()
     try:
