@@ -34,6 +34,7 @@ WITH_DATABASE = {
     "stored",
     "connections",
     "variables",
+    "named_rows",
     "used_by",
     "sealing",
     "webhooks",
