@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from email.utils import parseaddr
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -223,6 +224,14 @@ def _header_text(text: str, _: Mapping[str, Any]) -> str:
     return text
 
 
+def _redis(text: str, _: Mapping[str, Any]) -> str:
+    if text and (not re.fullmatch(r"(rediss?|unix)://\S+", text)):
+        raise ValueError("redis://host:6379/0, rediss://… or unix:///path")
+    if text and find_spec("redis") is None:
+        raise ValueError("nothing: the Python package redis is not installed here (pip install redis)")
+    return text
+
+
 def _address(text: str, _: Mapping[str, Any]) -> str:
     try:
         validate_email(parseaddr(text)[1])
@@ -293,6 +302,12 @@ VARIABLES = (
     Variable("BROKOLI_EMAIL_URL", "", "Where mail goes out: `smtp://user:password@host:587?tls=true`. Empty: email hooks fail.", _email),
     Variable("BROKOLI_EMAIL_FROM", "brokoli@localhost", "Sender of the mail.", _address),
     Variable("BROKOLI_RETENTION_DAYS", "0", "Days after its end that a run is kept with its logs and outputs. 0: for ever.", _integer(0, 36500)),
+    Variable(
+        "BROKOLI_REDIS_URL",
+        "",
+        "Redis that tells web servers of news for `/api/ws`, so that they ask the database less often. Empty: none; nothing needs one.",
+        _redis,
+    ),
     Variable("BROKOLI_MAX_SOCKETS", "1000", "WebSockets that one web process keeps open at the same time.", _integer(1, 100_000)),
     Variable(
         "BROKOLI_PYTHON_PATHS",
@@ -349,7 +364,7 @@ VARIABLES = (
 _SECRET = frozenset(
     {
         *("DATABASE_URL", "BROKOLI_SECRET_KEY", "BROKOLI_ENCRYPTION_KEYS", "BROKOLI_EMAIL_URL", "BROKOLI_METRICS_TOKEN"),
-        *("OPENLINEAGE_URL", "OPENLINEAGE_API_KEY"),
+        *("BROKOLI_REDIS_URL", "OPENLINEAGE_URL", "OPENLINEAGE_API_KEY"),
     }
 )
 

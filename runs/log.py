@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
+from runs import hints
 from runs.models import LogEntry
 from runs.states import EntryKind
 
@@ -54,6 +55,7 @@ def append(entries: Sequence[LogEntry], epoch: int | None = None) -> None:
             if entry.kind != EntryKind.LOG:
                 entry.data = {**(entry.data or {}), "epoch": epoch}
     LogEntry.objects.bulk_create(entries, batch_size=_BATCH)
+    hints.tell_at_commit()
 
 
 def notify() -> None:

@@ -6,13 +6,14 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from runs.events.ring import Listener, Ring
 from runs.events.source import PAGE, Pipelines, Source, open_source, rendered
+from runs.hints import HintedWatch, Watch
 
 _log = logging.getLogger(__name__)
 _SQLITE_POLL_SECONDS = 0.01  # one `PRAGMA data_version` costs some microseconds
@@ -21,15 +22,6 @@ _POSTGRES_POLL_SECONDS = 0.02  # one look at an index; NOTIFY would make all com
 _GATHER_SECONDS = 0.02
 _RETRY_SECONDS = 0.5
 _LINGER_SECONDS = 10.0  # a client that connects again soon finds its events in memory
-
-
-class _Watch(Protocol):
-    """Says when a look at the log may be worth it."""
-
-    seconds: float  # between two questions
-
-    def changed(self) -> bool: ...
-    def close(self) -> None: ...
 
 
 class _DataVersion:
@@ -61,8 +53,9 @@ class _Always:
         pass
 
 
-def _watch() -> _Watch:
-    return _Always() if connection.vendor == "postgresql" else _DataVersion(str(connection.settings_dict["NAME"]))
+def _watch() -> Watch:
+    watch: Watch = _Always() if connection.vendor == "postgresql" else _DataVersion(str(connection.settings_dict["NAME"]))
+    return HintedWatch(settings.REDIS_URL, watch) if settings.REDIS_URL else watch
 
 
 class _Following:
