@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import structlog
 from django.conf import settings
 from django.db import DataError, OperationalError, connection
 
@@ -460,3 +461,18 @@ def test_a_node_that_heeds_no_stop_does_not_outlive_the_grace(monkeypatch: pytes
 
 def assert_set(event: threading.Event) -> None:
     assert event.wait(30)
+
+
+def test_what_a_node_logs_in_its_thread_names_run_and_node(resources: Callable[..., Resources]) -> None:
+    found: list[dict[str, Any]] = []
+
+    def look(task: NodeTask, log: NodeLog, stop: Stop) -> None:
+        found.append(structlog.contextvars.get_contextvars())
+
+    run = accept_run()
+
+    work_until_empty(resources(look))
+
+    assert sorted(found, key=lambda names: str(names["node_id"])) == [
+        {"run_id": str(run.id), "node_id": node_id, "attempt": 1} for node_id in ("first", "second")
+    ]
