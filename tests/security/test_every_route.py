@@ -55,6 +55,12 @@ def test_there_are_routes() -> None:
     assert len(CALLS) > 40
 
 
+def test_outside_of_the_api_there_is_little() -> None:
+    """`tests/api/test_health.py` and `test_metrics.py` have who may see what of these two; the admin asks for a login by itself."""
+    tops = {str(pattern.pattern) for pattern in get_resolver().url_patterns}
+    assert {top for top in tops if not top.startswith("api/")} == {"health", "metrics", "admin/", ""}
+
+
 def test_every_call_names_its_right() -> None:
     assert {name for name, right in CALLS.items() if not right} == FOR_ANYBODY_SIGNED_IN | FOR_STRANGERS
     assert all(issubclass(view, ApiView) for address, view in routes() if f"GET {address}" not in FOR_ANYBODY_SIGNED_IN)
