@@ -22,7 +22,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench import code, events, job, load, migrate, small
+from bench import code, events, job, load, migrate, small, volume
 from examples.local_server import Api, LocalServer, ServerError, free_port, manage
 from tests import postgres
 
@@ -342,6 +342,18 @@ def _stream_figures(database: str, target: int, measured: events.Measured) -> li
     ]
 
 
+def volume_pages(home: Path, env: dict[str, str], quick: bool) -> list[Figure]:
+    """The pages about the whole, over a year of a large installation, on both databases; of a small one, and on SQLite, in a quick round."""
+    numbers = volume.QUICK if quick else volume.FULL
+    found = []
+    for page in volume.measure(home, env, numbers, 3 if quick else 15, both=not quick):
+        median, most = statistics.median(page.times), volume.TARGETS[page.database]
+        what = f"{page.path} of {numbers[0]:,} pipelines, {numbers[1]:,} runs, {numbers[2]:,} log entries on {page.database}"
+        baseline, ratio = f"{volume.BASELINE}: {spread(page.baseline)}", median / statistics.median(page.baseline)
+        found.append(Figure(what, spread(page.times), baseline, f"{ratio:.2f}", f"median ≤ {most} ms", median <= most))
+    return found
+
+
 def machine() -> str:
     memory = psutil.virtual_memory().total / 1024**3
     return (
@@ -422,6 +434,8 @@ def main() -> int:
             figures += event_stream(home, env, options, console)
         with console.status("A migration…"):
             figures += migration(home, env, options, console)
+        with console.status("A year of runs…"):
+            figures += volume_pages(home, env, quick)
     show(figures, console)
     if not quick:
         LATEST.write_text(page(figures, steps))

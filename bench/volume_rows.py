@@ -152,6 +152,8 @@ def key(found: uuid.UUID) -> Any:
 def seed(volume: Volume, say: Any = lambda _: None) -> None:
     """Fill the database that Django is set up with."""
 
+    if Pipeline.objects.exists():
+        sys.exit("The database holds pipelines already.")
     started, now = time.perf_counter(), time.time()
 
     def step(what: str) -> None:
@@ -166,7 +168,8 @@ def seed(volume: Volume, say: Any = lambda _: None) -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("VACUUM (ANALYZE)")  # as autovacuum would have done meanwhile
-    step(f"{day_counts.keep():,} days counted, as workers would have done meanwhile")
+    with transaction.atomic():
+        step(f"{day_counts.keep():,} days counted, as workers would have done meanwhile")
 
 
 def _save_pipelines(volume: Volume) -> list[tuple[uuid.UUID, int]]:

@@ -2,10 +2,12 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from django.apps import AppConfig
+from django.db.models.signals import pre_migrate
 
 from brokoli_site.common.errors import Conflict
 from pipelines.guards import deletion_guards, save_listeners
 from pipelines.spec import PipelineSpec
+from runs.freed_pages import make_shrinkable
 
 if TYPE_CHECKING:  # models come after apps
     from pipelines.models import Pipeline
@@ -15,6 +17,7 @@ class RunsConfig(AppConfig):
     name = "runs"
 
     def ready(self) -> None:
+        pre_migrate.connect(make_shrinkable, sender=self, dispatch_uid="runs.make_shrinkable")
         deletion_guards.append(self.refuse_while_active)
         save_listeners.append(self.keep_schedule_in_step)
 

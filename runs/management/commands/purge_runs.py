@@ -6,9 +6,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
 
 from brokoli_site.common.migrations import is_up_to_date
-from runs import retention
+from runs import freed_pages, retention
 from runs.artifacts import ArtifactStore
 from runs.retention import Purged
 
@@ -22,7 +23,11 @@ class Command(BaseCommand):
         age.add_argument("--retention", action="store_true", dest="retention_setting", help="as BROKOLI_RETENTION_DAYS says; 0: nothing")
         parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
 
-    def handle(self, *args: Any, days: int, retention_setting: bool, dry_run: bool, verbosity: int, **options: Any) -> None:
+        parser.add_argument(
+            "--rebuild", action="store_true", help="then write SQLite's file anew, without free room; others wait, and it takes as much room again"
+        )
+
+    def handle(self, *args: Any, days: int, retention_setting: bool, dry_run: bool, rebuild: bool, verbosity: int, **options: Any) -> None:
         if retention_setting and not settings.RETENTION_DAYS:
             self._say("Nothing was deleted: BROKOLI_RETENTION_DAYS is 0, runs are kept for ever.", verbosity)
             return
@@ -31,6 +36,10 @@ class Command(BaseCommand):
             raise CommandError("--days must be 1 or more.")
         if not is_up_to_date():
             raise CommandError("The database is not up to date: run `manage.py migrate` first.")
+        if rebuild and dry_run:
+            raise CommandError("--rebuild writes, --dry-run does not: give one of them.")
+        if rebuild and connection.vendor != "sqlite":
+            raise CommandError("--rebuild is for SQLite. PostgreSQL reuses the room; `VACUUM FULL` gives it back.")
         store = ArtifactStore(settings.ARTIFACTS)
         if dry_run:
             self._say(f"Would delete: {summary(retention.preview(days, store))}. Nothing was deleted.", verbosity)
@@ -43,6 +52,8 @@ class Command(BaseCommand):
             if self._on_terminal():
                 self.stderr.write("")
         self._say(f"Deleted: {summary(purged)}.", verbosity)
+        if rebuild and freed_pages.rebuild():
+            self._say("The database file was rebuilt.", verbosity)
 
     def _say(self, text: str, verbosity: int) -> None:
         if verbosity:
