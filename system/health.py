@@ -21,7 +21,7 @@ from brokoli_site.common.time import iso
 from pipelines import sealing
 from runs import scheduler_looks
 from runs.models import ScheduleState
-from system import figures, workers
+from system import figures, openlineage, workers
 from system.flights import Flight, NoAnswer
 from system.impatience import impatient_connection
 
@@ -70,6 +70,7 @@ _FACTS: Mapping[str, tuple[str, ...]] = {
     "artifacts": ("free_bytes", "total_bytes"),
     "database": ("vendor", "version"),
     "migrations": ("missing",),
+    "openlineage": ("sent", "refused", "skipped", "entries_behind"),
     "queue": ("waiting", "running", "parked", "oldest_seconds"),
     "scheduler": ("last_look", "age_seconds"),
     "secrets": (),
@@ -223,7 +224,22 @@ def _secrets() -> Check:
     return Check("degraded", fault) if fault else Check()
 
 
-_LOOKS: dict[str, Callable[[], Check]] = {"scheduler": _scheduler, "workers": _workers, "queue": _queue, "secrets": _secrets}
+def _openlineage() -> Check:
+    """Runs go on without a collector, so one that is away is a warning."""
+    if not settings.OPENLINEAGE_URL:
+        return Check("ok", "No collector is set.")
+    told = openlineage.state()
+    facts = {"sent": told.sent, "refused": told.refused, "skipped": told.skipped, "entries_behind": told.entries_behind}
+    return Check("warning", f"The OpenLineage collector could not be told: {told.problem}", facts) if told.failures else Check("ok", "", facts)
+
+
+_LOOKS: dict[str, Callable[[], Check]] = {
+    "scheduler": _scheduler,
+    "workers": _workers,
+    "queue": _queue,
+    "secrets": _secrets,
+    "openlineage": _openlineage,
+}
 
 
 # --- the artifacts ---

@@ -169,6 +169,27 @@ def chore() -> Chore | None:
     return Chore("tell OpenLineage", 1.0, Courier().look, on_end=True) if settings.OPENLINEAGE_URL else None
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far it is. `failures`: tries in a row that failed, the last with `problem`; `entries_behind`: of the log, of whatever kind."""
+
+    sent: int = 0
+    refused: int = 0
+    skipped: int = 0
+    entries_behind: int = 0
+    failures: int = 0
+    problem: str = ""
+
+
+def state() -> State:
+    """Two queries."""
+    row = OpenLineageCursor.objects.first()
+    if row is None:
+        return State()
+    newest = LogEntry.objects.order_by("-seq").values_list("seq", flat=True).first() or 0
+    return State(row.sent, row.refused, row.skipped, max(0, newest - row.seq), row.failures, row.problem)
+
+
 def address() -> str:
     """Where events go: the collector's address alone, or with the path of its API."""
     url: str = settings.OPENLINEAGE_URL

@@ -61,7 +61,7 @@ def test_all_is_well(api: Client) -> None:
     well(api)
     accept_run()
     found = details(api, "ok")
-    assert found.keys() == {"artifacts", "database", "migrations", "queue", "scheduler", "secrets", "workers"}
+    assert found.keys() == {"artifacts", "database", "migrations", "openlineage", "queue", "scheduler", "secrets", "workers"}
     assert {check["status"] for check in found.values()} <= {"ok", "warning"}
     assert found["workers"] == {"status": "ok", "message": "", "alive": 1, "draining": 0, "dead": 0, "slots": 1}
     assert (found["queue"]["waiting"], found["queue"]["running"], found["queue"]["parked"]) == (1, 0, 0)

@@ -18,7 +18,7 @@ from pipelines.nodes.base import Column
 from runs import log, transitions
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from runs.states import EntryKind, RunStatus
-from system import openlineage
+from system import health, openlineage
 from system.models import OpenLineageCursor
 from system.openlineage import Courier
 from system.openlineage_datasets import Connections, Dataset
@@ -157,11 +157,17 @@ def test_an_event_that_is_refused_is_in_nobodys_way(collector: Receiver) -> None
     assert (cursor().sent, cursor().refused) == (1, 1)
 
 
-def test_nobody_there(settings: Any) -> None:
+def test_nobody_there_is_a_warning(settings: Any) -> None:
     settings.OPENLINEAGE_URL = "http://127.0.0.1:9"
     end_run(accept_run(), RunStatus.SUCCESS)
     Courier().tell_all()
     assert cursor().failures == 1 and cursor().problem
+    check = health.health().checks["openlineage"]
+    assert check.status == "warning" and cursor().problem in check.message
+    assert check.facts["entries_behind"] > 0 and check.facts["sent"] == 0
+    settings.OPENLINEAGE_URL = ""
+    health.forget()
+    assert health.health().checks["openlineage"].status == "ok"
 
 
 def test_too_far_behind_is_passed_over(collector: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
