@@ -18,7 +18,7 @@ MOST_DEPTH = 20
 DEFAULT_DEPTH = 3
 _MOST_ASKED = 500  # assets that are looked up by name; beyond, everything is read at once
 _OWN_ID = re.compile(r"(?:proc|(?:file|table|api):\?):([0-9a-f-]{36}):")
-# They are used by much that has nothing to do with each other: a focus ends at them, unless it is one of them.
+# Nothing flows into them, so a way upstream ends there, and who else uses them need not be known.
 _ENDS = frozenset({"connection", "variable"})
 
 
@@ -72,10 +72,7 @@ def around(asset: str, depth: int) -> Lineage:
     for step in range(depth):
         if step:
             neighbourhood.look_for(last[0] | last[1])
-        last = (
-            neighbourhood.next(last[0], ways[0], seen[0], first=not step),
-            neighbourhood.next(last[1], ways[1], seen[1], first=not step),
-        )
+        last = (neighbourhood.next(last[0], ways[0], seen[0]), neighbourhood.next(last[1], ways[1], seen[1]))
         if not any(last):
             break
     kept = seen[0] | seen[1]
@@ -119,11 +116,9 @@ class _Neighbourhood:
         known = self.lineage.nodes.get(node)
         return known is None or (known["pipeline_id"] is None and known["type"] not in _ENDS)
 
-    def next(self, nodes: Iterable[str], edges: dict[str, list[str]], seen: set[str], *, first: bool) -> set[str]:
+    def next(self, nodes: Iterable[str], edges: dict[str, list[str]], seen: set[str]) -> set[str]:
         """Those one edge further that were not seen yet."""
-        types = self.lineage.nodes
-        going = [node for node in nodes if first or types[node]["type"] not in _ENDS]
-        found = {other for node in going for other in edges.get(node, ()) if other not in seen}
+        found = {other for node in nodes for other in edges.get(node, ()) if other not in seen}
         seen |= found
         return found
 

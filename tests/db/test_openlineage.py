@@ -15,7 +15,7 @@ from pipelines.assets import naming
 from pipelines.assets.values import Asset
 from pipelines.column_lineage import identity
 from pipelines.nodes.base import Column
-from runs import log, transitions
+from runs import log, queue, transitions
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from runs.states import EntryKind, RunStatus
 from system import health, openlineage
@@ -74,6 +74,14 @@ def test_how_runs_go(collector: Receiver, settings: Any) -> None:
     assert (cursor().sent, cursor().holder) == (5, "")
     Courier().tell_all()
     assert len(collector.received) == 5  # once
+
+
+def test_a_run_that_another_worker_goes_on_with_starts_once(collector: Receiver) -> None:
+    accept_run()
+    queue.release(claim_one(register_worker()), "its worker drained")
+    transitions.finish_run(claim_one(register_worker()), RunStatus.SUCCESS)
+    Courier().tell_all()
+    assert kinds(collector) == ["START", "COMPLETE"]
 
 
 def test_what_is_read_and_written(collector: Receiver) -> None:
