@@ -99,7 +99,10 @@ class Source(Protocol):
         """Where it begins: every `seq` up to there is settled. None while that cannot be said yet; ask again."""
 
     def news(self) -> tuple[list[Row], int]:
-        """The entries that are settled now and follow the last, and the `seq` up to which all is settled."""
+        """The entries that are settled now and follow the last, and the `seq` up to which all is settled.
+
+        After a database error it is where it was.
+        """
 
 
 def open_source() -> Source:
@@ -144,21 +147,19 @@ class PostgresSource:
         return self._frontier
 
     def news(self) -> tuple[list[Row], int]:
-        if self._horizon:
-            left = self._writers & writers()
-            if left and left == self._writers:
-                return [], self._frontier  # none of them has ended, so what is missing still is
-            self._writers = left
+        # What it keeps changes in one place, after the last question: a database that goes away between two costs nothing.
+        left = self._writers & writers() if self._horizon else frozenset()
+        if left and left == self._writers:
+            return [], self._frontier  # none of them has ended, so what is missing still is
         rows = read(self._frontier)  # after the question who writes: what those who ended have committed is seen
-        settled = self._frontier if self._writers else max(self._frontier, self._horizon)
+        settled = self._frontier if left else max(self._frontier, self._horizon)
         taken = _settled(rows, self._frontier, settled)
-        self._frontier = max(taken[-1].seq if taken else self._frontier, settled if len(rows) < PAGE else 0)
-        if self._frontier >= self._horizon:
-            self._horizon, self._writers = 0, frozenset()
-        if len(taken) < len(rows) and not self._horizon:
-            self._horizon = rows[-1].seq
-            self._writers = writers()  # asked after the look, as in `open`
-        return taken, self._frontier
+        frontier = max(taken[-1].seq if taken else self._frontier, settled if len(rows) < PAGE else 0)
+        horizon, left = (self._horizon, left) if frontier < self._horizon else (0, frozenset())
+        if len(taken) < len(rows) and not horizon:
+            horizon, left = rows[-1].seq, writers()  # asked after the look, as in `open`
+        self._frontier, self._horizon, self._writers = frontier, horizon, left
+        return taken, frontier
 
 
 def _settled(rows: Sequence[Row], since: int, settled: int) -> list[Row]:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
+from runs.events.frames import Row
 from runs.events.ring import Listener, Ring
 from runs.events.source import PAGE, Pipelines, Source, open_source, rendered
 from runs.hints import HintedWatch, Watch
@@ -65,6 +66,7 @@ class _Following:
         self.ring = Ring()
         self._loop, self._pipelines = loop, pipelines
         self._stop = threading.Event()
+        self._untold: tuple[list[Row], int] | None = None  # the source has passed on, and the ring has not got yet
         # A daemon: a server that ends does not wait for it, and it only reads.
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
@@ -101,7 +103,7 @@ class _Following:
         return source
 
     def _follow(self, source: Source) -> None:
-        """Until told to stop. Errors: database errors; the source goes on where it was."""
+        """Until told to stop. Errors: database errors; the next call goes on where this one was."""
         watch = _watch()
         try:
             stale = True  # what came since the source was opened, or was last read
@@ -109,9 +111,10 @@ class _Following:
                 if not (stale or watch.changed()):
                     self._stop.wait(watch.seconds)
                     continue
-                rows, frontier = source.news()
+                rows, frontier = self._untold = self._untold or source.news()
                 if rows:
-                    self._tell(self.ring.extend, rendered(rows, self._pipelines), frontier)
+                    self._tell(self.ring.extend, rendered(rows, self._pipelines), frontier)  # asks the database, which may be away
+                self._untold = None
                 stale = len(rows) == PAGE
                 if not stale:
                     self._stop.wait(_GATHER_SECONDS if rows else watch.seconds)

@@ -1,21 +1,23 @@
 """Entries that commit after others with a higher `seq`: the stream waits for them, and for nobody else."""
 
+import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from uuid import UUID
 
 import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from runs import log
-from runs.events.source import PAGE, PostgresSource, open_source
+from runs.events import tailer
+from runs.events.source import PAGE, Pipelines, PostgresSource, open_source
 from runs.models import LogEntry
 from runs.states import EntryKind
 from tests.factories import accept_run
-from tests.programs import database_url
+from tests.programs import database_url, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -212,3 +214,86 @@ def test_writers_of_every_kind_at_once(run_id: UUID) -> None:
 
     assert found == list(LogEntry.objects.filter(seq__gt=start).order_by("seq").values_list("seq", flat=True))
     assert len(found) > 100
+
+
+# --- the database goes away in the middle of a look ----------------------------------------------------------------------
+
+
+class Failing:
+    """Wraps each query of a connection: the one of this number, counted from now, fails."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, execute: Callable[..., object], *query: object) -> object:
+        self.left -= 1
+        if self.left == 0:
+            raise OperationalError("server closed the connection unexpectedly")
+        return execute(*query)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_look_that_fails_half_way_is_no_look(writer: Callable[[], Writer], run_id: UUID, number: int) -> None:
+    source, late = opened(), writer()
+    first, missing, after = write(run_id), late.insert(), write(run_id, 2)
+    fault, found = Failing(number), list[int]()
+    with connection.execute_wrapper(fault):
+        for _ in range(4):
+            try:
+                found += [row.seq for row in source.news()[0]]
+            except OperationalError:
+                continue
+    assert fault.left <= 0
+    assert found == first
+
+    late.connection.commit()
+    assert news(source) == missing + after
+
+
+class PipelinesAway(Pipelines):
+    """The database goes away once, after the entries were read and before it was asked of which pipelines they are."""
+
+    failed = False
+
+    def of(self, runs: Iterable[UUID]) -> dict[UUID, str]:
+        if not self.failed:
+            self.failed = True
+            raise OperationalError("server closed the connection unexpectedly")
+        return super().of(runs)
+
+
+def test_what_was_read_when_the_database_went_away_is_sent_when_it_is_back(run_id: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tailer, "_RETRY_SECONDS", 0.01)
+    pipelines = PipelinesAway()
+
+    async def follow() -> tuple[list[int], list[int]]:
+        news = asyncio.Event()
+        following = tailer._Following(asyncio.get_running_loop(), pipelines)
+        following.ring.listeners.add(news)
+        written, end = list[int](), False
+        try:
+            while not end:
+                await asyncio.wait_for(news.wait(), 10)
+                news.clear()
+                if following.ring.ready and not written:
+                    written = await asyncio.to_thread(write_before_and_after, run_id, pipelines)
+                end = bool(written) and following.ring.frontier >= written[-1]
+            batches = [following.ring.batch(0), following.ring.batch(1)]
+            return written, [event.seq for batch in batches if batch for event in batch.events]
+        finally:
+            following.stop()
+            await asyncio.to_thread(following.join)
+
+    written, sent = asyncio.run(follow())
+
+    assert pipelines.failed
+    assert sent == written
+
+
+def write_before_and_after(run_id: UUID, pipelines: PipelinesAway) -> list[int]:
+    try:
+        first = write(run_id)
+        wait_for(lambda: pipelines.failed, what="the database to go away")
+        return first + write(run_id)
+    finally:
+        connection.close()
