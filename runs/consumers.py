@@ -100,6 +100,8 @@ class EventsConsumer(NoSuchSocket):
         self._seq = ring.frontier if wanted.since is None else wanted.since
         await self.accept()
         self._tasks = [asyncio.create_task(self._stream(ring)), asyncio.create_task(self._watch_rights(handshake))]
+        for task in self._tasks:
+            task.add_done_callback(self._see_end)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if text_data is None:
@@ -218,6 +220,14 @@ class EventsConsumer(NoSuchSocket):
             if not admitted:
                 await self._fail(POLICY, "You are not logged in any more, or may not see runs any more.")
                 return
+
+    def _see_end(self, task: asyncio.Task[None]) -> None:
+        """A fault of ours: the client must not wait for what nobody sends any more, nor stay when nobody looks at its rights any more."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        _log.error("a client of the event stream is sent away", exc_info=error)
+        self._leave()
+        self._tasks.append(asyncio.create_task(self.close(UNEXPECTED, "the event stream failed")))
 
     async def _fail(self, code: int, sentence: str) -> None:
         """Say what is wrong, to this client alone, and end."""

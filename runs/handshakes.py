@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -51,10 +52,14 @@ async def knock(django: Application, scope: Scope) -> Answer:
 
 
 async def still_admitted(django: Application, scope: Scope, handshake: Handshake) -> bool:
-    """Whether the same client would be let in now. Of a password, which takes long to check, only that it is still the same one."""
+    """Whether the same client would be let in now. Of a password, which takes long to check, only that it is still the same one.
+
+    A server that cannot tell, because its database is away, refuses nobody. Errors: database errors, which mean the same.
+    """
     if handshake.by_password:
         return bool(await database_sync_to_async(_still_allowed, thread_sensitive=False)(handshake.user))
-    return (await knock(django, scope)).handshake.admitted
+    answer = await knock(django, scope)
+    return answer.handshake.admitted or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _still_allowed(before: Any) -> bool:

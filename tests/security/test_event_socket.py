@@ -16,6 +16,7 @@ from django.test import Client, override_settings
 from brokoli_site.asgi import application
 from runs import consumers, handshakes
 from runs.events.tailer import tailer
+from tests.factories import accept_run
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
@@ -261,17 +262,22 @@ def test_rights_that_end_close_the_socket(checked_often: None, monkeypatch: pyte
 
 def before_the_second_check(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """The first check finds nothing changed."""
+    before_checks(monkeypatch, {2: act})
+
+
+def before_checks(monkeypatch: pytest.MonkeyPatch, acts: dict[int, Callable[[], object]]) -> None:
+    """By the number of the check."""
     original, checks = handshakes.still_admitted, itertools.count(1)
 
-    def act_and_leave() -> None:
+    def act_and_leave(act: Callable[[], object]) -> None:
         try:
             act()
         finally:
             connection.close()
 
     async def still_admitted(*arguments: Any) -> bool:
-        if next(checks) == 2:
-            await asyncio.to_thread(act_and_leave)
+        if act := acts.get(next(checks)):
+            await asyncio.to_thread(act_and_leave, act)
         return await original(*arguments)
 
     monkeypatch.setattr(consumers, "still_admitted", still_admitted)
@@ -293,6 +299,54 @@ def test_the_first_user_ends_local_sockets(checked_often: None, monkeypatch: pyt
     before_the_second_check(monkeypatch, lambda: User.objects.create_user("first"))
 
     assert lost(Visit(stays=True).run())
+
+
+@pytest.mark.parametrize("credentials", ["session", "password", "none"])
+def test_a_database_that_is_away_ends_no_socket(checked_often: None, monkeypatch: pytest.MonkeyPatch, credentials: str) -> None:
+    """It says nothing about anybody: not that the client may stay, and not that it must go."""
+    headers = {}
+    if credentials != "none":
+        somebody = user("runs.view")
+        headers = basic() if credentials == "password" else {"origin": ORIGIN, **cookie(somebody)}
+    seen: list[str] = []
+
+    def go_away() -> None:
+        rename("auth_user", "auth_away")
+
+    def come_back() -> None:
+        seen.append("still there")
+        rename("auth_away", "auth_user")
+        User.objects.create_user("another")
+        User.objects.filter(username="somebody").update(is_active=False)
+
+    before_checks(monkeypatch, {2: go_away, 4: come_back})
+    try:
+        assert lost(Visit(headers, stays=True).run())
+        assert seen == ["still there"]
+    finally:
+        if "auth_away" in connection.introspection.table_names():
+            rename("auth_away", "auth_user")
+
+
+def rename(table: str, to: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} RENAME TO {to}")
+
+
+# --- faults of ours -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["_read", "still_admitted"])
+def test_a_fault_of_ours_ends_the_socket_and_leaves_no_client_waiting(checked_often: None, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """A client that would hear nothing any more, or whose rights nobody would look at any more."""
+    accept_run()
+
+    async def break_down(*_: object) -> None:
+        raise RuntimeError("nobody foresaw it")
+
+    monkeypatch.setattr(consumers, part, break_down)
+
+    assert Visit(query="since=0", stays=True).run().code == 1011
 
 
 # --- messages -----------------------------------------------------------------------------------------------------
