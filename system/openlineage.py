@@ -38,6 +38,7 @@ _BATCH, _WINDOW = 50, 5_000  # events that are made at once, and entries that ar
 _SECONDS = 10.0  # of one request
 _ROUND_SECONDS = 20.0  # after which the cursor is given back
 _HELD = dt.timedelta(seconds=60)
+_NOTE_SECONDS = 15.0  # a slow collector must not take longer for what is told at once than the cursor is held
 _LONGEST_PAUSE = dt.timedelta(minutes=5)
 _PATIENCE = 5.0  # for transactions that may still bring older entries
 _MOST_READ = 64 * 1024
@@ -88,11 +89,16 @@ class Courier:
         cursor = self._take(frontier)
         if cursor is None:
             return
+        problem = "An event cannot be made: that is a fault of ours, and the worker's log says where."
         try:
             self._tell_up_to(cursor, frontier)
+            problem = ""
         except _Failed as failed:
-            self._put_off(cursor, str(failed))
+            problem = str(failed)
         finally:
+            # After a fault of ours, too: else the same events would be sent again each second.
+            if problem and self._note(cursor, cursor.seq):
+                self._put_off(cursor, problem)
             self._ours().update(holder="", held_until=None)
 
     def _tell_up_to(self, cursor: OpenLineageCursor, frontier: int) -> None:
@@ -104,29 +110,28 @@ class Courier:
                 entries = list(LogEntry.objects.filter(seq__gt=cursor.seq, seq__lte=upto, kind__in=KINDS).order_by("seq")[:_BATCH])
                 if len(entries) == _BATCH:
                     upto = entries[-1].seq
-                self._send(client, entries, cursor)
-                if not self._note(cursor, upto):
+                if not (self._send(client, entries, cursor) and self._note(cursor, upto)):
                     return  # it took so long that another holds the cursor
                 cursor.failures = 0
 
-    def _send(self, client: Client, entries: list[LogEntry], cursor: OpenLineageCursor) -> None:
-        """Errors: `_Failed`, once what was sent before is noted."""
-        writer = Writer(entries)
+    def _send(self, client: Client, entries: list[LogEntry], cursor: OpenLineageCursor) -> bool:
+        """False when another holds the cursor. `cursor.seq` is that of the last entry that was dealt with, also after an error. Errors: `_Failed`."""
+        writer, noted = Writer(entries), time.monotonic()
         for entry in entries:
             event = writer.event(entry)
-            if event is None:
-                continue
-            try:
-                refusal = _post(client, event)
-            except _Failed:
-                self._note(cursor, entry.seq - 1)
-                raise
+            refusal = None if event is None else _post(client, event)
+            cursor.seq = entry.seq
             if refusal:
                 cursor.refused += 1
                 cursor.problem = refusal
                 logger.warning("openlineage event refused", run_id=str(entry.run_id), seq=entry.seq, reason=refusal)
-            else:
+            elif event is not None:
                 cursor.sent += 1
+            if time.monotonic() >= noted + _NOTE_SECONDS:
+                if not self._note(cursor, entry.seq):
+                    return False
+                noted = time.monotonic()
+        return True
 
     def _note(self, cursor: OpenLineageCursor, seq: int) -> bool:
         """Keep how far it is. False when another holds the cursor."""

@@ -3,6 +3,7 @@
 import datetime as dt
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from system import health, openlineage
 from system.models import OpenLineageCursor
 from system.openlineage import Courier
 from system.openlineage_datasets import Connections, Dataset
+from system.openlineage_events import Writer
 from tests import openlineage as spec
 from tests.factories import accept_run, claim_one, end_run, make_pipeline, register_worker
 from tests.receivers import Receiver, answer, receiver
@@ -135,6 +137,66 @@ def test_a_collector_that_was_away_misses_nothing(collector: Receiver) -> None:
     Courier().tell_all()
     assert kinds(collector) == ["START", "COMPLETE", "COMPLETE"]
     assert (cursor().failures, cursor().sent) == (0, 2)
+
+
+def test_a_slow_collector_gets_on(collector: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it took is noted before it has taken all: else others would begin again with the first, for ever."""
+    seen: list[tuple[int, int]] = []
+
+    def look(handler: BaseHTTPRequestHandler) -> None:
+        try:
+            seen.append((cursor().seq, cursor().sent))
+        finally:
+            connection.close()
+        answer(201)(handler)
+
+    monkeypatch.setattr(openlineage, "_NOTE_SECONDS", 0.0)
+    collector.reactions[:] = [look]
+    run = end_run(accept_run(), RunStatus.SUCCESS)
+    Courier().tell_all()
+
+    started = LogEntry.objects.get(run=run, kind=EntryKind.RUN_STARTED)
+    assert [sent for _, sent in seen] == [0, 1]
+    assert seen[0][0] < started.seq == seen[1][0]
+
+
+def test_who_has_lost_the_cursor_sends_no_more(collector: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def take_over(handler: BaseHTTPRequestHandler) -> None:
+        try:
+            OpenLineageCursor.objects.update(holder="another")
+        finally:
+            connection.close()
+        answer(201)(handler)
+
+    monkeypatch.setattr(openlineage, "_NOTE_SECONDS", 0.0)
+    collector.reactions[:] = [take_over]
+    end_run(accept_run(), RunStatus.SUCCESS)
+    Courier().tell_all()
+
+    assert (len(collector.received), cursor().holder) == (1, "another")
+
+
+def test_a_fault_of_ours_is_tried_again_after_a_pause_and_repeats_nothing(collector: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Writer.event
+
+    def event(self: Writer, entry: LogEntry) -> bytes | None:
+        if entry.kind == EntryKind.RUN_COMPLETED:
+            raise KeyError("type")
+        return original(self, entry)
+
+    end_run(accept_run(), RunStatus.SUCCESS)
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "event", event)
+        with pytest.raises(KeyError):
+            Courier().tell_all()
+        Courier().tell_all()  # not before its time
+    state = cursor()
+    assert (state.failures, state.sent, state.holder, kinds(collector)) == (1, 1, "", ["START"])
+    assert state.retry_at is not None and "fault of ours" in state.problem
+
+    try_again_now()
+    Courier().tell_all()
+    assert kinds(collector) == ["START", "COMPLETE"]
 
 
 def test_pauses_grow_and_end(collector: Receiver) -> None:
