@@ -6,6 +6,8 @@ is imported, and a span costs as much as a function that returns.
 Spans name routes, ids and types. They carry no address as it came, no error's words and no value: who reads traces may be somebody else.
 """
 
+import atexit
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 HEADER = "traceparent"  # W3C Trace Context
+_FAREWELL_SECONDS = 2.0
 
 
 class Span:
@@ -85,10 +88,30 @@ def _open(service: str) -> "Tracer":
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
     named = Resource({SERVICE_NAME: service, "service.version": VERSION}).merge(OTELResourceDetector().detect())
-    provider = TracerProvider(resource=named)
+    provider = TracerProvider(resource=named, shutdown_on_exit=False)
     # Sends from a thread of its own, and drops what it cannot keep: a receiver that is away slows nobody.
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    _send_the_rest_at_exit(provider.shutdown)
     return provider.get_tracer("brokoli", VERSION)
+
+
+def _send_the_rest_at_exit(send: Callable[[], None]) -> None:
+    """What was not sent yet is sent when the process ends, as far as the receiver takes it at once: a silent one would hold up the end for long."""
+    ending = threading.Event()
+
+    def send_at_last() -> None:
+        ending.wait()
+        send()
+
+    # Started now: while Python ends, none can be started any more.
+    last = threading.Thread(target=send_at_last, name="last traces", daemon=True)
+    last.start()
+
+    def end() -> None:
+        ending.set()
+        last.join(_FAREWELL_SECONDS)
+
+    atexit.register(end)
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Traces of real processes, to a receiver that speaks OTLP over HTTP."""
 
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -128,3 +130,33 @@ def test_an_endpoint_without_the_packages_is_told_and_harms_nothing() -> None:
     env = environment(DJANGO_SETTINGS_MODULE="brokoli_site.settings", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], env=env, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, "install requirements-opentelemetry.txt" in done.stderr) == (0, True), done.stderr
+
+
+_TRACED = """
+import sys, time, django
+django.setup()
+from brokoli_site.common import tracing
+assert tracing.start('web')
+with tracing.span('the last one'): pass
+print(time.time(), flush=True)
+"""
+
+
+def traced_program(endpoint: str) -> float:
+    """Starts a program that traces something and ends. Returns how many seconds its end took."""
+    env = environment(DJANGO_SETTINGS_MODULE="brokoli_site.settings", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_EXPORTER_OTLP_COMPRESSION="none")
+    done = subprocess.run([sys.executable, "-c", _TRACED], env=env, cwd=ROOT, capture_output=True, text=True, check=True)
+    return time.time() - float(done.stdout)
+
+
+@pytest.mark.any_database
+def test_what_was_traced_last_is_sent_at_the_end(receiver: Receiver) -> None:
+    traced_program(receiver.url)
+
+    assert [span.name for _, span in receiver.spans()] == ["the last one"]
+
+
+@pytest.mark.any_database
+def test_a_silent_receiver_does_not_hold_up_the_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert traced_program(f"http://127.0.0.1:{silent.getsockname()[1]}") < 6  # it would be asked for ten, and more
