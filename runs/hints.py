@@ -63,7 +63,7 @@ class Subscriber:
     """Hears of commits. One thread's. Errors: `redis.RedisError` when Redis is away."""
 
     def __init__(self, url: str) -> None:
-        self._client = redis.Redis.from_url(url, socket_connect_timeout=_SECONDS, retry=_no_retry())
+        self._client = redis.Redis.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS, retry=_no_retry())
         self._heard = self._client.pubsub(ignore_subscribe_messages=True)
         self._heard.subscribe(_CHANNEL)
 
