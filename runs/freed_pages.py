@@ -38,7 +38,8 @@ def make_shrinkable(*, using: str = DEFAULT_DB_ALIAS, **_: Any) -> None:
 def give_back(seconds: float = float("inf")) -> int:
     """Shrink the file by what is free and not needed soon, for so long. Returns the bytes that it is smaller by.
 
-    0 where there is nothing to do, of a file that cannot be shrunk (see `rebuild`), and inside a transaction.
+    0 where there is nothing to do, of a file that cannot be shrunk (see `rebuild`), and inside a transaction. When somebody else writes for longer
+    than anybody waits, the rest is for another time.
     """
     if connection.vendor != "sqlite" or connection.in_atomic_block or _pragma("auto_vacuum") != _INCREMENTAL:
         return 0
@@ -48,7 +49,11 @@ def give_back(seconds: float = float("inf")) -> int:
         if spare <= 0:
             break
         size = min(step, spare)
-        took = _shrink(size)
+        try:
+            took = _shrink(size)
+        except OperationalError as error:
+            logger.info("no more room given back for now", reason=str(error))
+            break
         pages += size
         step = max(1, min(_LARGEST_STEP, int(size * _STEP_SECONDS / max(took, 0.001))))
         time.sleep(min(took, max(0.0, until - time.monotonic())))  # as long as others had to wait
@@ -76,11 +81,15 @@ def rebuild() -> bool:
 
 
 def _shrink(pages: int) -> float:
-    """Cut so many pages off the end, in one transaction of its own. Returns the seconds that it held the lock, or waited for it."""
+    """Cut so many pages off the end, in one transaction of its own. Returns the seconds that it held the lock, or waited for it.
+
+    Errors: `OperationalError` when somebody else holds it for long.
+    """
     started = time.monotonic()
     connection.ensure_connection()
     # Each page is a row without columns, which `execute` does not ask for: it would cut off one page.
-    connection.connection.executescript(f"PRAGMA incremental_vacuum({int(pages)})")
+    with connection.wrap_database_errors:
+        connection.connection.executescript(f"PRAGMA incremental_vacuum({int(pages)})")
     return time.monotonic() - started
 
 

@@ -6,6 +6,7 @@ time and by a bounded number of queries, and is the same from every web server: 
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from django.db import DatabaseError, InterfaceError
@@ -68,7 +69,8 @@ def forget() -> None:
 
 def read_figures() -> _Figures:
     """Nine queries at most, and a write of what this process has counted."""
-    tallies.flush()
+    with suppress(DatabaseError, InterfaceError):  # what cannot be written is kept; that is no reason not to tell the rest
+        tallies.flush()
     registered = workers.registered()
     alive = [seen.worker for seen in registered if seen.alive]
     able = [worker for worker in alive if not worker.draining]

@@ -2,9 +2,12 @@
 
 import base64
 import datetime as dt
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
@@ -22,6 +25,7 @@ from system import health, metrics
 from tests.factories import accept_run, claim_one, end_run, make_pipeline, register_worker, sql_node
 from tests.history import many_runs, past_pipeline
 from tests.plans import analyse, only_indexed
+from tests.programs import database_url
 
 # The figures are read over a connection of its own, which sees what is committed.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -227,6 +231,32 @@ class TestWhoMayRead:
         User.objects.create_user("somebody")
         settings.METRICS_TOKEN = ""
         assert {self.status(authorization=header) for header in ("Bearer", "Bearer ", "bearer  ")} == {401}
+
+
+def test_while_nothing_can_be_written_everything_is_told(api: Client) -> None:
+    """A lock, or a database that takes reads only: what this process has counted waits, and the figures are told."""
+    end_run(accept_run(), RunStatus.CANCELLED)
+    tallies.flush()
+    end_run(accept_run(), RunStatus.CANCELLED)
+    with locked():
+        found = scrape(api)
+    assert found["brokoli_database_up", frozenset()] == 1
+    ended = ("brokoli_runs_ended_total", frozenset({("status", "cancelled")}))
+    assert found[ended] == 1
+    assert scrape(api)[ended] == 2
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Somebody else holds what a write needs."""
+    if connection.vendor == "sqlite":
+        with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+    else:
+        with psycopg.connect(database_url()) as other_server:
+            other_server.execute("LOCK TABLE runs_tally IN EXCLUSIVE MODE")
+            yield
 
 
 def test_a_long_history_costs_nothing(django_assert_num_queries: Any) -> None:

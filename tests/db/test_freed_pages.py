@@ -1,7 +1,9 @@
 """Room that is freed in SQLite's file goes back to the file system, piece by piece."""
 
+import contextlib
 import datetime as dt
 import io
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,22 @@ def test_inside_a_transaction_it_waits_for_another_time(tmp_path: Path) -> None:
     with transaction.atomic():
         assert give_back() == 0
         make_shrinkable()
+    assert give_back() > 0
+
+
+@sqlite_only
+def test_while_somebody_else_writes_for_long_a_purge_ends_all_the_same(tmp_path: Path) -> None:
+    """The runs are gone, and the room can wait."""
+    long_ago(ArtifactStore(tmp_path))
+    LogEntry.objects.all().delete()
+    with connection.cursor() as cursor, contextlib.closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
+        cursor.execute("PRAGMA busy_timeout = 50")
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            assert give_back() == 0
+        finally:
+            other.execute("ROLLBACK")
+            connection.close()
     assert give_back() > 0
 
 
