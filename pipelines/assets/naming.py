@@ -17,11 +17,13 @@ SECRET = "***"  # noqa: S105 - stands for one
 _PORTS = {"http": 80, "https": 443}
 # What a reference looks like within an address that is taken apart: no character of it means anything there.
 _REFERENCE, _MARK = re.compile(r"brokolireference(\d+)x"), "brokolireference{}x"
+# Who writes an address where a path belongs, with user and password: no node reads it, and lineage is shown, and sent, before that comes out.
+_LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://?|//)[^/]*@")
 
 
 def file(path: str, conn_id: str = "") -> Asset:
     """A file or a pattern of files: in the data folders, or behind a connection."""
-    written = without_secrets(path)
+    written = _without_login(without_secrets(path))
     if conn_id:
         return Asset("file", conn_id, posixpath.normpath(written).lstrip("/"), known=_is_told(written))
     normal = "/" + posixpath.normpath(written).lstrip("/") if written.startswith("/") else posixpath.normpath(written)
@@ -35,7 +37,7 @@ def api(url: str, conn_id: str = "") -> Asset:
     """An address without user, password, query and fragment; with a connection, maybe only the path below its own."""
     whole = url.lower().startswith(("http://", "https://"))
     if conn_id and not whole:
-        path = without_secrets(re.split(r"[?#]", url, maxsplit=1)[0]).strip("/")
+        path = _without_login(without_secrets(re.split(r"[?#]", url, maxsplit=1)[0])).strip("/")
         return Asset("api", conn_id, path or "/", known=_is_told(path, may_be_empty=True))
     found = _address(url)
     return Asset("api", "", found or "", known=found is not None)
@@ -87,6 +89,11 @@ def references_in(text: str) -> bool:
 def without_secrets(text: str) -> str:
     """With `***` for each `${secret.…}`; other references stay as they are written."""
     return _unmarked(*_marked(text))
+
+
+def _without_login(text: str) -> str:
+    match = _LOGIN.match(text)
+    return f"{match[1]}{SECRET}@{text[match.end() :]}" if match else text
 
 
 def _marked(text: str) -> tuple[str, list[str]]:
