@@ -13,6 +13,7 @@ body = read_body(request, RunBody)                     # a StrictSerializer; 400
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import QueryDict
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -44,6 +45,8 @@ class StrictSerializer(serializers.Serializer[Any]):
         for field in fields.values():
             if isinstance(field, serializers.ChoiceField):
                 field.error_messages = {**field.error_messages, "invalid_choice": _choices_sentence(field)}
+            elif isinstance(field, serializers.IntegerField) and None not in (field.min_value, field.max_value):
+                _say_range(field)
         return fields
 
     def _known(self) -> str:
@@ -56,6 +59,15 @@ def _choices_sentence(field: serializers.ChoiceField) -> str:
     return f'"{{input}}" is none of {choices}.'
 
 
+def _say_range(field: serializers.IntegerField) -> None:
+    """Whatever is wrong with the number, the answer has both ends."""
+    sentence = f"A whole number from {field.min_value} to {field.max_value}."
+    field.error_messages = field.error_messages | dict.fromkeys(("invalid", "max_string_length"), sentence)
+    for validator in field.validators:
+        if isinstance(validator, MinValueValidator | MaxValueValidator):
+            validator.message = sentence
+
+
 class StrictIntegerField(serializers.IntegerField):
     """A JSON integer; `"5"`, `5.0` and `true` are none."""
 
@@ -63,15 +75,6 @@ class StrictIntegerField(serializers.IntegerField):
         if isinstance(data, bool) or not isinstance(data, int):
             self.fail("invalid")
         return super().to_internal_value(data)
-
-
-class RangeField(serializers.IntegerField):
-    """A whole number of a query parameter, between two that whoever gives another is told."""
-
-    def __init__(self, least: int, most: int, **options: Any) -> None:
-        sentence = f"A whole number from {least} to {most}."
-        options["error_messages"] = dict.fromkeys(("invalid", "min_value", "max_value", "max_string_length"), sentence)
-        super().__init__(min_value=least, max_value=most, **options)
 
 
 class StrictBooleanField(serializers.BooleanField):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from django.db.models import Model, QuerySet
 from rest_framework import serializers
 
-from brokoli_site.common.api import RangeField, StrictSerializer
+from brokoli_site.common.api import StrictSerializer
 from brokoli_site.common.ids import parse_id
 from brokoli_site.common.problems import QueryError
 
@@ -24,15 +24,15 @@ Row = TypeVar("Row", bound=Model)
 class PageQuery(StrictSerializer):
     """Query parameters of a listing by page number; derive from it and add filters."""
 
-    page = RangeField(1, LAST_PAGE, required=False, help_text="Number of the page, from 1.")
-    per_page = RangeField(1, MOST_PER_PAGE, required=False, help_text="Items on a page.")
+    page = serializers.IntegerField(min_value=1, max_value=LAST_PAGE, required=False, help_text="Number of the page, from 1.")
+    per_page = serializers.IntegerField(min_value=1, max_value=MOST_PER_PAGE, required=False, help_text="Items on a page.")
 
 
 class CursorQuery(StrictSerializer):
     """Query parameters of a listing by cursor; derive from it and add filters."""
 
     after = serializers.CharField(max_length=64, required=False, help_text="The cursor of the page before.")
-    limit = RangeField(1, MOST_PER_PAGE, required=False, help_text="Items on a page.")
+    limit = serializers.IntegerField(min_value=1, max_value=MOST_PER_PAGE, required=False, help_text="Items on a page.")
 
 
 def page(rows: QuerySet[Row], query: dict[str, Any], show: Callable[[Row], Any], per_page: int = 20) -> dict[str, Any]:

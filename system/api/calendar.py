@@ -7,7 +7,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from brokoli_site.common.api import ApiView, RangeField, StrictSerializer
+from brokoli_site.common.api import ApiView, StrictSerializer
 from brokoli_site.common.openapi import problems
 from runs.api.lookup import find_pipeline
 from system import calendar
@@ -17,7 +17,9 @@ _EXAMPLE = {"date": "2024-01-15", "success": 12, "failed": 1, "cancelled": 0, "r
 
 
 class CalendarQuery(StrictSerializer):
-    days = RangeField(1, calendar.MOST_DAYS, required=False, default=DEFAULT_DAYS, help_text="Days of history, today included.")
+    days = serializers.IntegerField(
+        min_value=1, max_value=calendar.MOST_DAYS, required=False, default=DEFAULT_DAYS, help_text="Days of history, today included."
+    )
     pipeline_id = serializers.CharField(max_length=100, required=False, help_text="Only runs of this pipeline: its id or its slug.")
 
 

@@ -19,7 +19,6 @@ from system import scheduler
 _JSON = "application/json"
 _LONGEST_SCHEDULE, _LONGEST_ZONE = 200, 64
 _YEARS = (1970, 2199)
-_COUNTED = f"A whole number from 1 to {scheduler.MOST_PREVIEWED}."
 
 
 class ScheduleEntrySerializer(serializers.Serializer[Any]):
@@ -44,7 +43,6 @@ class PreviewRequest(StrictSerializer):
         default=5,
         min_value=1,
         max_value=scheduler.MOST_PREVIEWED,
-        error_messages=dict.fromkeys(("invalid", "min_value", "max_value", "max_string_length"), _COUNTED),
         help_text="How many times to give.",
     )
     after = InstantField(required=False, help_text="Times later than this moment (RFC 3339); now when left out.")

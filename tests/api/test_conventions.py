@@ -40,10 +40,12 @@ ERRORS: dict[str, Exception] = {
 class QuerySerializer(StrictSerializer):
     status = serializers.ChoiceField(["a", "b"], required=False)
     tags = serializers.ListField(child=serializers.CharField(), required=False)
+    depth = serializers.IntegerField(min_value=1, max_value=20, required=False)
 
 
 class BodySerializer(StrictSerializer):
     count = StrictIntegerField(min_value=1, required=False)
+    level = StrictIntegerField(min_value=-3, max_value=3, required=False)
     force = StrictBooleanField(required=False)
     name = StrictCharField(max_length=5, required=False)
 
@@ -118,6 +120,17 @@ def test_every_error_is_a_problem(client: Client, name: str, status: int, code: 
     assert ("Retry-After" in response.headers) == (status in (429, 503))
 
 
+@pytest.mark.parametrize("depth", ["0", "21", "-1", "1.5", "deep", "", "9" * 2000])
+def test_a_parameter_out_of_its_range_is_told_both_ends(client: Client, depth: str) -> None:
+    assert problem(client.get(f"/api/echo?depth={depth}"))["errors"] == [{"parameter": "depth", "detail": "A whole number from 1 to 20."}]
+
+
+@pytest.mark.parametrize("level", [-4, 4, 1.5, "1", True, 10**30])
+def test_a_field_out_of_its_range_is_told_both_ends(client: Client, level: object) -> None:
+    refused = client.post("/api/echo", {"level": level}, content_type="application/json")
+    assert problem(refused)["errors"] == [{"pointer": "/level", "detail": "A whole number from -3 to 3."}]
+
+
 def test_places_are_named(client: Client) -> None:
     assert problem(client.get("/api/fail/invalid"))["errors"] == [
         {"pointer": "/nodes/0", "detail": "Bad rule.", "node_id": "n1", "field": "rules.0", "line": 2, "column": 5},
@@ -157,7 +170,9 @@ def test_query_parameters_are_strict(client: Client, query: str, names: list[str
 
 def test_a_wrong_query_parameter_is_told_what_would_be_right(client: Client) -> None:
     assert problem(client.get("/api/echo?status=c"))["errors"] == [{"parameter": "status", "detail": '"c" is none of a, b.'}]
-    assert problem(client.get("/api/echo?stat=a"))["errors"] == [{"parameter": "stat", "detail": "There is no such parameter. Known: status, tags."}]
+    assert problem(client.get("/api/echo?stat=a"))["errors"] == [
+        {"parameter": "stat", "detail": "There is no such parameter. Known: status, tags, depth."}
+    ]
 
 
 def test_query_parameters_that_are_known(client: Client) -> None:

@@ -81,6 +81,11 @@ def test_it_costs_one_query_however_much_there_is(api: Client) -> None:
         assert {entry["pipeline_name"]: entry["last_run"] for entry in status(api)} == {"Busy": newest, "Other": None}
     asked = [query["sql"] for query in captured.captured_queries if "runs_run" in query["sql"]]
     assert len(asked) == 1
+    for number in range(5):
+        save_pipeline(f"More{number}", schedule="0 8 * * *")
+    with CaptureQueriesContext(connection) as again:
+        assert len(status(api)) == 7
+    assert len(again) == len(captured)
 
 
 def test_a_preview_gives_times_and_words(api: Client) -> None:

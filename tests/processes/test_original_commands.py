@@ -1,4 +1,4 @@
-"""The `curl` lines of Brokoli's original documentation, from "Trigger a run" to "Node profile", as written, against a real server."""
+"""The `curl` lines of Brokoli's original documentation, and its `wscat` line, as written, against a real server."""
 
 import json
 import re
@@ -6,12 +6,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import requests
 from django.conf import settings
+from websockets.sync.client import ClientConnection as Connection
+from websockets.sync.client import connect
 
 from tests.conftest import StartServer
 from tests.curl import STAND_IN
@@ -29,9 +31,20 @@ LOGS = "curl http://localhost:8080/api/runs/{run_id}/logs"
 EXPORT = "curl http://localhost:8080/api/runs/{run_id}/logs/export"
 PREVIEW = "curl http://localhost:8080/api/runs/{run_id}/nodes/{node_id}/preview"
 PROFILE = "curl http://localhost:8080/api/runs/{run_id}/nodes/{node_id}/profile"
+DRY_RUN = "curl -X POST http://localhost:8080/api/pipelines/{pipeline_id}/dry-run"
 BACKFILL = """curl -X POST http://localhost:8080/api/pipelines/{pipeline_id}/backfill \\
 -H "Content-Type: application/json" \\
 -d '{"start_date": "2024-01-01", "end_date": "2024-01-31"}'"""
+CALENDAR = "curl http://localhost:8080/api/runs/calendar"
+LINEAGE = "curl http://localhost:8080/api/lineage"
+SCHEDULER = "curl http://localhost:8080/api/scheduler/status"
+DASHBOARD = "curl http://localhost:8080/api/dashboard"
+SEARCH = 'curl "http://localhost:8080/api/search?q=users&limit=30"'
+INFO = "curl http://localhost:8080/api/system/info"
+PURGE = """curl -X POST http://localhost:8080/api/system/purge \\
+-H "Content-Type: application/json" \\
+-d '{"days": 30}'"""
+EVENTS = "wscat -c ws://localhost:8080/api/ws"
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -57,8 +70,15 @@ def curl(server: Server) -> Curl:
     return call
 
 
-def create(server: Server, *nodes: dict[str, Any], edges: list[tuple[str, str]]) -> str:
-    document = {"name": "Users", "nodes": nodes, "edges": [{"from": source, "to": target} for source, target in edges]}
+@pytest.fixture
+def wscat(server: Server) -> Iterator[Connection]:
+    """What `EVENTS` connects to. Like wscat, the client sends no Origin and no subprotocol."""
+    with connect(EVENTS.removeprefix("wscat -c ").replace("localhost:8080", f"localhost:{server.port}")) as client:
+        yield client
+
+
+def create(server: Server, *nodes: dict[str, Any], edges: list[tuple[str, str]], **more: Any) -> str:
+    document = {"name": "Users", **more, "nodes": nodes, "edges": [{"from": source, "to": target} for source, target in edges]}
     answer = requests.post(f"{server.url}/api/pipelines", json=document, timeout=30)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
@@ -95,6 +115,11 @@ def test_trigger_follow_and_inspect_a_run(server: Server, curl: Curl) -> None:
     write_users("users.csv", 1500)
     pipeline_id = create(server, *users("users.csv"), edges=[("source1", "transform1")])
 
+    tried = json.loads(curl(DRY_RUN, pipeline_id=pipeline_id))
+    assert {name: (node["node_id"], node["name"], node["status"], node["columns"], len(node["rows"])) for name, node in tried.items()} == {
+        "source1": ("source1", "Fetch Users", "success", ["id", "status"], 10),
+        "transform1": ("transform1", "Keep paid", "success", ["id", "status"], 8),
+    }
     accepted = json.loads(curl(TRIGGER, pipeline_id=pipeline_id))
     run_id = accepted["id"]
     assert accepted == {"id": run_id, "pipeline_id": pipeline_id, "status": "pending"}
@@ -194,6 +219,63 @@ def test_resume_a_failed_run(server: Server, curl: Curl) -> None:
     assert {node["node_id"]: node["row_count"] for node in run["node_runs"]} == {"source1": 10, "transform1": 8, "source2": 5, "union1": 13}
     after = {node["node_id"]: node["status"] for node in run["node_runs"]}
     assert {name for name, status in after.items() if status == "skipped"} == {name for name, status in before.items() if status == "success"}
+
+
+def test_look_at_the_whole(server: Server, curl: Curl, wscat: Connection) -> None:
+    write_users("users.csv", 10)
+    variable = {"key": "users_since", "value": "2024"}
+    assert requests.post(f"{server.url}/api/variables", json=variable, timeout=30).status_code == 201
+    pipeline_id = create(server, *users("users.csv"), edges=[("source1", "transform1")], schedule="0 6 1 1 *")
+    broken, _ = users("nowhere.csv")
+    broken_id = create(server, broken, edges=[], name="Broken ETL")
+
+    runs = [ended(server, curl, json.loads(curl(TRIGGER, pipeline_id=made))["id"]) for made in (pipeline_id, broken_id)]
+    assert [run["status"] for run in runs] == ["success", "failed"]
+
+    events = [json.loads(wscat.recv(timeout=20))]
+    while events[-1]["type"] != "run.failed":
+        events.append(json.loads(wscat.recv(timeout=20)))
+    assert {"run.created", "run.started", "node.started", "node.completed", "log", "run.completed", "node.failed"} <= {
+        event["type"] for event in events
+    }
+    assert all({"seq", "type", "run_id", "pipeline_id", "timestamp"} <= event.keys() for event in events)
+    assert [event["seq"] for event in events] == sorted({event["seq"] for event in events})
+
+    day = runs[0]["created_at"][:10]
+    days = json.loads(curl(CALENDAR))
+    assert sum(entry["total"] for entry in days) == 2  # of one day, but at midnight
+    assert days[0].items() >= {"date": day, "cancelled": 0, "running": 0}.items()
+    assert (sum(entry["success"] for entry in days), sum(entry["failed"] for entry in days)) == (1, 1)
+
+    graph = json.loads(curl(LINEAGE))
+    shown = {node["id"]: (node["type"], node["name"], node["pipeline"]) for node in graph["nodes"]}
+    assert shown["file:users.csv"] == ("file", "users.csv", None)
+    assert shown[f"proc:{pipeline_id}:transform1"] == ("processing", "Keep paid", "Users")
+    assert graph["edges"] == [{"from": "file:users.csv", "to": f"proc:{pipeline_id}:transform1", "pipeline_id": pipeline_id, "pipeline": "Users"}]
+
+    (entry,) = json.loads(curl(SCHEDULER))
+    assert entry.pop("last_run") == runs[0]["started_at"]
+    next_run = entry.pop("next_run")
+    assert (next_run[4:], next_run > runs[0]["created_at"]) == ("-01-01T06:00:00.000Z", True)
+    assert entry == {"pipeline_id": pipeline_id, "pipeline_name": "Users", "schedule": "0 6 1 1 *", "timezone": "UTC", "enabled": True}
+
+    dashboard = json.loads(curl(DASHBOARD))
+    assert [(one["id"], one["last_run_status"]) for one in dashboard["pipelines"]] == [(broken_id, "failed"), (pipeline_id, "success")]
+    assert [one["id"] for one in dashboard["recent_runs"]] == [run["id"] for run in reversed(runs)]
+    assert (len(dashboard["trends"]), sum(one["total"] for one in dashboard["trends"])) == (7, 2)
+    assert all({"date", "success", "failed", "total"} <= one.keys() for one in dashboard["trends"])
+    assert [(one["pipeline_id"], one["name"], one["fail_count"]) for one in dashboard["top_failing"]] == [(broken_id, "Broken ETL", 1)]
+
+    found = json.loads(curl(SEARCH))
+    assert {(one["type"], one["name"]) for one in found} >= {("pipeline", "Users"), ("node", "Fetch Users"), ("variable", "users_since")}
+    assert all({"type", "id", "name", "description", "meta"} <= one.keys() for one in found)
+
+    info = json.loads(curl(INFO))
+    assert info.items() >= {"pipelines": 2, "active_runs": 0, "max_concurrent_runs": 4}.items()
+    assert (info["db_size"] > 0, info["db_size_mb"]) == (True, f"{info['db_size'] / 2**20:.2f} MB")
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", info["version"])
+
+    assert json.loads(curl(PURGE)) == {"deleted": 0, "days": 30}
 
 
 def test_cancel_a_running_run(server: Server, curl: Curl) -> None:
