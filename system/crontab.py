@@ -5,6 +5,7 @@ installation of before calls a job that is no more. Then no schedule would fire,
 """
 
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ TAG = "crontab"
 _SECONDS = 10
 # `#` and `%` mean something to cron and to django-crontab, and blanks and quotes to the shell.
 _PLAIN = re.compile(r"[A-Za-z0-9_@:,.+=/-]+")
+_OF_OTHERS = stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 _DAEMONS = frozenset({"cron", "crond", "fcron", "dcron", "bcron-start"})
 _ADD = "Run `manage.py crontab add` with the account and the environment of the workers."
 
@@ -28,7 +30,7 @@ def check_crontab(**_: Any) -> list[CheckMessage]:
     """Everything that would keep the entries of `settings.CRONJOBS` from doing their work; nothing where workers look at the clock."""
     if settings.SCHEDULER != "cron":
         return []
-    return [*_paths(), *_unknown_to_cron(), *_entries(), *_daemon()]
+    return [*_paths(), *_file_rights(), *_unknown_to_cron(), *_entries(), *_daemon()]
 
 
 def expected_lines() -> list[str]:
@@ -48,6 +50,14 @@ def _paths() -> Iterator[CheckMessage]:
         if not _PLAIN.fullmatch(path):
             hint = "Move it to a path of letters, digits and _ @ : , . + = / - only."
             yield checks.Error(f"The path of {what}, {path!r}, cannot stand in a crontab line.", hint=hint, id="system.E004")
+
+
+def _file_rights() -> Iterator[CheckMessage]:
+    """What it says is secret, and decides about every process of ours."""
+    path = settings.ENV_FILE
+    if path is not None and path.stat().st_mode & _OF_OTHERS:
+        text = f"BROKOLI_ENV_FILE, {path}, can be read by everyone, or changed by others."
+        yield checks.Warning(text, hint=f"`chmod 600 {path}`, as the account of the processes.", id="system.W002")
 
 
 def _unknown_to_cron() -> Iterator[CheckMessage]:

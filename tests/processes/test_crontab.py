@@ -46,6 +46,7 @@ class Cron:
         (programs / "crontab").write_text(CRONTAB.format(table=self.table))
         (programs / "crontab").chmod(0o755)
         self.file.write_text(f"# all of it\nDATABASE_URL='{database_url()}'\nBROKOLI_RETENTION_DAYS=7\nPYTHONUNBUFFERED=1\n")
+        self.file.chmod(0o600)
         self.variables = {"BROKOLI_SCHEDULER": "cron", "BROKOLI_ENV_FILE": str(self.file), "PATH": f"{programs}:{os.environ['PATH']}"}
 
     def manage(self, *arguments: str, **changes: str) -> tuple[int, str]:
