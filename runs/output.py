@@ -1,7 +1,7 @@
 """Writes what a node returned to an artifact, and says what was written."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def write(
     Errors: `duckdb.Error`, `OSError`, the stop's reason.
     """
     with target as draft:
-        reported, query = _copy_or_recover(connection, query, str(draft), narrow=narrow)
+        reported, query = _copy_or_recover(connection, query, Attempts(draft), narrow=narrow)
         stop.check()
         row_count, byte_count, statistics = int(reported["count"]), int(reported["file_size_bytes"]), reported["column_statistics"]
         source = relation(draft)
@@ -72,11 +72,33 @@ def _lineage(query: Query, inputs: Sequence[Input], columns: Sequence[str]) -> F
     return facts_of(query.sql, [TracedInput(one.view, one.node_id, one.schema) for one in inputs], columns) if inputs else None
 
 
-def _copy_or_recover(connection: DuckDBPyConnection, query: Query, path: str, *, narrow: bool) -> tuple[dict[str, Any], Query]:
+@dataclass(slots=True)
+class Attempts:
+    """A path for each attempt to write one file. DuckDB removes what a failed COPY wrote, and may do so after it has said that it failed:
+    one of its threads lets go of it last, while the next attempt is under way. So none gets the path of another.
+    """
+
+    target: Path
+    made: int = 0
+
+    @contextmanager
+    def path(self) -> Iterator[Path]:
+        """To be written to; it becomes the target when the block ends well."""
+        self.made += 1
+        path = self.target.with_suffix(f".{self.made}{self.target.suffix}")
+        try:
+            yield path
+            path.replace(self.target)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _copy_or_recover(connection: DuckDBPyConnection, query: Query, attempts: Attempts, *, narrow: bool) -> tuple[dict[str, Any], Query]:
     """What DuckDB reports, and the query that it ran in the end."""
     while True:
         try:
-            return _copy(connection, query, path, narrow=narrow), query
+            return _copy(connection, query, attempts, narrow=narrow), query
         except NOT_FOR_NODES:
             raise
         except duckdb.Error as error:
@@ -85,26 +107,27 @@ def _copy_or_recover(connection: DuckDBPyConnection, query: Query, path: str, *,
             query = query.recover(error)
 
 
-def _copy(connection: DuckDBPyConnection, query: Query, path: str, *, narrow: bool) -> dict[str, Any]:
+def _copy(connection: DuckDBPyConnection, query: Query, attempts: Attempts, *, narrow: bool) -> dict[str, Any]:
     """Errors: `duckdb.Error`."""
     wide = _wide_columns(connection, query) if narrow else []
     try:
-        return _copy_as(connection, query, path, wide, "BIGINT")
+        return _copy_as(connection, query, attempts, wide, "BIGINT")
     except duckdb.ConversionException:
         if not wide:
             raise
         # A sum beyond 64 bits: 38 digits hold it exactly. (Any other failed conversion fails here again.)
-        return _copy_as(connection, query, path, wide, "DECIMAL(38, 0)")
+        return _copy_as(connection, query, attempts, wide, "DECIMAL(38, 0)")
 
 
-def _copy_as(connection: DuckDBPyConnection, query: Query, path: str, wide: list[str], kind: str) -> dict[str, Any]:
+def _copy_as(connection: DuckDBPyConnection, query: Query, attempts: Attempts, wide: list[str], kind: str) -> dict[str, Any]:
     casts = ", ".join(f"CAST({quote(name)} AS {kind}) AS {quote(name)}" for name in wide)
     sql = f"SELECT * REPLACE ({casts}) FROM ({query.sql})" if wide else query.sql  # noqa: S608 - quoted identifiers
-    result = connection.execute(f"COPY ({sql}) TO {literal(path)} ({_FORMAT})", query.parameters)
-    names = [column[0] for column in result.description or ()]
-    row = result.fetchone()
-    if row is None:
-        raise NodeError("The data engine wrote no output.")
+    with attempts.path() as path:
+        result = connection.execute(f"COPY ({sql}) TO {literal(str(path))} ({_FORMAT})", query.parameters)
+        names = [column[0] for column in result.description or ()]
+        row = result.fetchone()
+        if row is None:
+            raise NodeError("The data engine wrote no output.")
     return dict(zip(names, row, strict=True))
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import select
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -41,12 +42,12 @@ class Wakeup:
         os.set_blocking(self._write, False)
         self._source: _Source | None = None
         self._closed = False
+        self._closing = threading.RLock()  # a signal handler may come while its own thread holds it
 
     def wake(self) -> None:
-        if self._closed:
-            return  # a late signal: nobody waits any more, and the descriptor may be another file's by now
-        with contextlib.suppress(BlockingIOError):  # the pipe is full of wakes already
-            os.write(self._write, b"x")
+        with self._closing, contextlib.suppress(BlockingIOError):  # the pipe is full of wakes already
+            if not self._closed:  # else it comes late: nobody waits any more, and the descriptor may be another file's by now
+                os.write(self._write, b"x")
 
     def wait(self, seconds: float, *, for_runs: bool = True) -> None:
         """Sleep until something may have changed, at most `seconds`. A database that is away is waited for, not raised.
@@ -72,10 +73,11 @@ class Wakeup:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._closed = True
         self._drop_source()
-        os.close(self._read)
-        os.close(self._write)
+        with self._closing:
+            self._closed = True
+            os.close(self._read)
+            os.close(self._write)
 
 
 def _open_source(database: BaseDatabaseWrapper) -> _Source:

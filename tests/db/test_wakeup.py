@@ -1,6 +1,7 @@
 """What wakes a sleeping worker, and what does not."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -78,3 +79,23 @@ def test_a_signal_after_the_end_writes_nowhere() -> None:
     finally:
         os.close(read)
         os.close(write)
+
+
+def test_the_end_waits_for_a_wake_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    wakeup, entered, write = Wakeup(), threading.Event(), os.write
+
+    def end() -> None:
+        entered.wait(10)
+        wakeup.__exit__(None, None, None)
+
+    def slow_write(descriptor: int, data: bytes) -> int:
+        entered.set()
+        ending.join(0.2)
+        return write(descriptor, data)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    monkeypatch.setattr(os, "write", slow_write)
+    wakeup.wake()
+    ending.join(10)
+    assert not ending.is_alive()

@@ -14,6 +14,7 @@ from brokoli_site.common.errors import BadRequest, BrokoliError, NodeCancelled, 
 from pipelines.nodes.base import NodeContext, PassThrough, Query, Result, Stop, Written
 from runs import faults
 from runs.engine import NodeResult, RunSession
+from runs.output import Attempts
 from tests.engine.conftest import MIB, Plant, make_plant
 
 ENDLESS = "SELECT sum(a.i * b.i) AS s FROM range(10_000_000) a(i), range(10_000_000) b(i)"
@@ -95,6 +96,21 @@ def test_a_query_may_recover(plant: Plant, session: RunSession) -> None:
         return Query("SELECT 'kept' AS a")
 
     assert plant.rows(plant.run(session, lambda context: Query("SELECT 'x'::INTEGER AS a", recover=again))) == [["kept"]]
+
+
+def test_what_is_removed_of_a_failed_attempt_is_not_the_next(tmp_path: Path) -> None:
+    """DuckDB removes what a failed COPY wrote, sometimes only when the next one has written already."""
+    target = tmp_path / ".1.1.parquet.abcd.draft"
+    attempts = Attempts(target)
+    with pytest.raises(duckdb.ConversionException), attempts.path() as first:
+        raise duckdb.ConversionException("Could not convert")
+    with attempts.path() as second:
+        second.write_text("kept")
+        first.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
+    assert target.read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+    assert all(path.name.endswith(".draft") for path in (first, second)), "what a killed worker leaves is collected by this name"
 
 
 def test_the_scratch_folder_goes_with_the_node(plant: Plant, session: RunSession) -> None:
