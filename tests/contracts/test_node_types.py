@@ -213,7 +213,7 @@ def test_bad_data_fails_the_node_with_a_sentence_and_leaves_nothing(name: str, c
 
 
 @each_type
-@pytest.mark.parametrize("table", [EMPTY, NULLS, ODD, WIDE], ids=["empty", "nulls", "unicode", "2000 columns"])
+@pytest.mark.parametrize("table", [EMPTY, NULLS, ODD, pytest.param(WIDE, marks=pytest.mark.slow)], ids=["empty", "nulls", "unicode", "2000 columns"])
 def test_any_data_passes_unharmed(name: str, table: str, workshop: Workshop) -> None:
     rows = typical_rows(name, table, workshop)
     assert_same(rows, workshop.rows(f"FROM ({table})"), ordered=CASES[name].ordered)

@@ -16,7 +16,7 @@ from runs.models import Run
 from tests.history import START, many_runs, past_pipeline
 from tests.plans import analyse, only_indexed, plan, reads_everything
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 RUNS = 100_000
 

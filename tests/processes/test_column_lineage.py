@@ -9,7 +9,7 @@ from runs.models import NodeOutput, Run
 from tests.conftest import StartWorker
 from tests.factories import accept_run, make_pipeline, sql_node
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.any_database]
 
 ORDERS = "SELECT * FROM (VALUES (1, 'DE', 5.0), (2, 'US', 7.0)) t(id, country, amount)"
 

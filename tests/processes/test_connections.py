@@ -8,7 +8,7 @@ import requests
 
 from tests.conftest import StartServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.any_database]
 
 PATHS = ("/api/runs", "/api/runs/nope", "/admin/runs/run/")
 

@@ -44,6 +44,7 @@ def test_the_flights_pipeline_is_run_and_shown() -> None:
     assert port_is_free(port)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("examples")
 def test_a_run_that_fails_is_told_and_ends_with_1() -> None:
     (settings.DATA_DIRS[0] / "examples" / "airlines.csv.gz").unlink()
@@ -92,6 +93,7 @@ def test_loading_the_examples_again_changes_nothing() -> None:
     assert Pipeline.objects.count() == len(list((ROOT / "examples").glob("*.yaml")))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("examples")
 def test_every_example_is_valid_and_succeeds(start_worker: StartWorker) -> None:
     """But those that need a server of somebody's own: tests of their families run these."""

@@ -55,7 +55,7 @@ def shell(transactional_db: None, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(params=["curl of the machine", "curl of ours"])
+@pytest.fixture(params=["curl of the machine", pytest.param("curl of ours", marks=pytest.mark.slow)])
 def curl(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The folder to find curl in: the machine's, where it has one, and the stand-in, so that neither is left untested."""
     found = shutil.which("curl")

@@ -13,7 +13,7 @@ from tests.conftest import StartServer
 from tests.history import lines, past_pipeline, produce, saved_run
 from tests.programs import Server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.any_database]
 
 MEGABYTE = 1024**2
 

@@ -158,6 +158,7 @@ def test_trigger_follow_and_inspect_a_run(server: Server, curl: Curl) -> None:
     assert json.loads(curl(RESUME, run_id=run_id))["status"] == 409
 
 
+@pytest.mark.slow
 def test_backfill_a_range_of_dates(server: Server, curl: Curl) -> None:
     query = "SELECT '${run.date}' AS day, ${param.date} AS given"
     pipeline_id = create(server, {"id": "days", "type": "sql", "name": "Days", "config": {"query": query}}, edges=[])
@@ -174,6 +175,7 @@ def test_backfill_a_range_of_dates(server: Server, curl: Curl) -> None:
     assert starts == sorted(starts)
 
 
+@pytest.mark.slow
 def test_what_nodes_see_of_params_and_intervals(server: Server) -> None:
     """Declared defaults, the pipeline's `params`, what was given; and the interval that the run is for."""
     query = "SELECT ${param.declared} AS declared, ${param.legacy} AS legacy, ${param.given} AS given, '{{ data_interval_start }}' AS since"
@@ -198,6 +200,7 @@ def test_what_nodes_see_of_params_and_intervals(server: Server) -> None:
     assert preview["rows"] == [{"declared": 1, "legacy": "l", "given": "g", "since": "2024-01-01T06:00:00+00:00"}]
 
 
+@pytest.mark.slow
 def test_resume_a_failed_run(server: Server, curl: Curl) -> None:
     write_users("users.csv", 10)
     source, transform = users("users.csv")
@@ -221,6 +224,7 @@ def test_resume_a_failed_run(server: Server, curl: Curl) -> None:
     assert {name for name, status in after.items() if status == "skipped"} == {name for name, status in before.items() if status == "success"}
 
 
+@pytest.mark.slow
 def test_look_at_the_whole(server: Server, curl: Curl, wscat: Connection) -> None:
     write_users("users.csv", 10)
     variable = {"key": "users_since", "value": "2024"}
@@ -278,6 +282,7 @@ def test_look_at_the_whole(server: Server, curl: Curl, wscat: Connection) -> Non
     assert json.loads(curl(PURGE)) == {"deleted": 0, "days": 30}
 
 
+@pytest.mark.slow
 def test_cancel_a_running_run(server: Server, curl: Curl) -> None:
     endless = {
         "id": "endless",

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from django.conf import settings
 
 from pipelines import definitions
@@ -56,6 +57,7 @@ def test_a_worker_with_one_place_executes_another_run_while_one_waits(start_work
     file.unlink()
 
 
+@pytest.mark.slow
 def test_kill_9_of_everybody_while_a_run_is_parked(start_worker: StartWorker) -> None:
     file = ready("second")
     run = waiting_run("second")

@@ -1,15 +1,20 @@
 """What a quality check finds is kept with its output, and not with the outputs that pass the same data on."""
 
+import pytest
+
 from runs.models import LogEntry, NodeOutput, NodeRun
 from runs.states import NodeStatus
 from tests.conftest import StartWorker
 from tests.factories import accept_run, make_pipeline, sql_node
+
+pytestmark = pytest.mark.any_database
 
 
 def _node(node_id: str, *rules: str, on_failure: str = "block") -> dict[str, object]:
     return {"id": node_id, "type": "quality_check", "name": node_id, "config": {"rules": list(rules), "on_failure": on_failure}}
 
 
+@pytest.mark.slow
 def test_results_are_stored_where_they_belong_and_logged(start_worker: StartWorker) -> None:
     rows = sql_node("rows", "SELECT * FROM (VALUES (1), (NULL)) t(id)")
     first, second, strict = (

@@ -61,6 +61,7 @@ def test_the_supervisors_death_takes_its_children_along(start_server: StartServe
     )
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_a_server_that_others_reach_needs_a_user_and_a_key(start_program: StartWorker) -> None:
     nobody = start_program("serve", "--host", "0.0.0.0", "--port", str(free_port()), BROKOLI_SECRET_KEY="k" * 40)

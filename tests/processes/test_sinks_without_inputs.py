@@ -12,7 +12,7 @@ from runs.models import NodeOutput, NodeRun
 from tests.conftest import StartWorker
 from tests.factories import accept_run, make_pipeline
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.slow]
 _URI = "sqlite:///migrated.db"
 
 

@@ -16,6 +16,8 @@ from tests.factories import accept_run, make_pipeline, sql_node
 from tests.node_types import forget_types
 from tests.programs import ROOT, wait_for
 
+pytestmark = pytest.mark.any_database
+
 PLACES = "SELECT 40.6925 AS lat, -74.1687 AS lon, 21.3187 AS to_lat, -157.9225 AS to_lon"
 CONFIG = {"from_latitude": "lat", "from_longitude": "lon", "to_latitude": "to_lat", "to_longitude": "to_lon"}
 NODES = [sql_node("places", PLACES), {"id": "far", "type": "great_circle", "name": "Far", "config": CONFIG}]
@@ -61,6 +63,7 @@ def _document(node_type: str) -> dict[str, Any]:
     return {"name": f"With {node_type}", "nodes": [NODES[0], node], "edges": [{"from": "places", "to": "far"}]}
 
 
+@pytest.mark.slow
 def test_an_installed_type_works_and_broken_ones_harm_nothing(
     installed: Path, tmp_path: Path, start_server: StartServer, start_program: StartWorker
 ) -> None:
@@ -90,6 +93,7 @@ def test_an_installed_type_works_and_broken_ones_harm_nothing(
         assert words in checked.output
 
 
+@pytest.mark.slow
 def test_after_its_package_was_removed_a_type_is_unknown(installed: Path, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as while_installed:
         while_installed.syspath_prepend(str(installed))
@@ -102,6 +106,7 @@ def test_after_its_package_was_removed_a_type_is_unknown(installed: Path, start_
     assert "There is no node type 'great_circle'" in NodeRun.objects.get(run=run, node_id="far").error
 
 
+@pytest.mark.slow
 def test_the_packages_own_tests_pass(installed: Path) -> None:
     tests = ROOT / "examples" / "node_type_package" / "tests"
     command = [

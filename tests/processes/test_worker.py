@@ -108,6 +108,7 @@ def test_what_a_killed_worker_left_on_the_disk_is_collected(start_worker: StartW
     worker.wait_for(lambda: not stray.exists(), what="the stray file to be deleted")
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_its_worker_every_time_fails_and_the_queue_goes_on(start_worker: StartWorker) -> None:
     poison = accept_chain("SELECT 3 AS x", ENDLESS)
     for attempt in (1, 2):
@@ -191,6 +192,7 @@ def test_an_executing_node_finishes_before_a_cancelled_run_ends(start_worker: St
     assert [attempt.status for attempt in run.node_runs.all()] == ["success", "success", "cancelled"]
 
 
+@pytest.mark.slow
 def test_force_stops_the_executing_node(start_worker: StartWorker) -> None:
     run = accept_chain("SELECT 3 AS x", ENDLESS, "SELECT n FROM input")
     worker = start_worker()
@@ -272,6 +274,7 @@ def test_a_cancel_ends_a_waiting_retry_at_once(start_worker: StartWorker) -> Non
     assert list(run.node_runs.order_by("attempt").values_list("status", flat=True)) == ["failed", "cancelled"]
 
 
+@pytest.mark.slow
 def test_resume_reuses_what_succeeded(start_worker: StartWorker) -> None:
     pipeline = make_pipeline(
         chain("SELECT 4 AS x", "SELECT CAST('${param.number}' AS INTEGER) + x AS y FROM input", "SELECT * FROM input"), [("n0", "n1"), ("n1", "n2")]

@@ -9,7 +9,7 @@ from django.test import Client
 from pipelines import connections, variables
 from pipelines.models import Connection, Variable
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 # Each call and the right that it needs.
 CALLS = {

@@ -11,6 +11,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from brokoli_site.common.api import ApiView
 from tests.security import test_connection_routes, test_pipeline_routes, test_run_rights
 
+pytestmark = pytest.mark.any_database
+
 # Signed in is enough: it is the description of the API, or of what the server understands, and the same for everybody.
 FOR_ANYBODY_SIGNED_IN = {"GET /api/schema", "GET /api/docs", "GET /api/capabilities"}
 # Asks for the token of its pipeline; `test_webhooks.py` has what it tells those who do not know it.

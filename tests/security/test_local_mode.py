@@ -6,6 +6,8 @@ from django.test import Client, override_settings
 
 from brokoli_site.common.local_mode import is_local
 
+pytestmark = pytest.mark.any_database
+
 LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost:8080"}
 
 

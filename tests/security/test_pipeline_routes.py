@@ -8,7 +8,7 @@ from pipelines import definitions
 from pipelines.api.urls import urlpatterns
 from pipelines.models import Pipeline
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 # Each call and the right that it needs.
 CALLS = {

@@ -12,7 +12,7 @@ from runs.states import RunStatus
 from tests.factories import accept_run, make_pipeline
 from tests.history import lines, node_run, output
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 # Each call, and the one right that opens it.
 CALLS = [
