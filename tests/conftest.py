@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,9 @@ class StartServer(Protocol):
 
 
 def pytest_configure() -> None:
+    # A shell starts what it runs in the background with SIGINT ignored, which programs hand on to those that they start: none would hear a Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # When Python ends, DuckDB's binding counts, line by line, what the parameters of tests keep alive of it. Nothing else is said so late.
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 

@@ -201,15 +201,15 @@ def test_a_large_xml_file_takes_no_more_memory_than_a_small_one(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_gigabyte_of_xml_is_read_in_flat_memory(tmp_path: Path) -> None:
+def test_more_xml_than_the_memory_is_read_in_flat_memory(tmp_path: Path) -> None:
     file = tmp_path / "large.xml"
     block = "".join(f"<p id='{number}'><name>{'n' * 60} {number}</name><x>{number}.5</x></p>\n" for number in range(10_000))
     with file.open("w") as out:
         out.write("<r>")
-        while out.tell() < 1024 * MIB:
+        while out.tell() < 256 * MIB:  # as a tree it would be some gigabytes
             out.write(block)
         out.write("</r>")
-    assert peak_of("xml", file, tmp_path / "job") < 400
+    assert peak_of("xml", file, tmp_path / "job") < 200
 
 
 @pytest.mark.slow

@@ -80,7 +80,11 @@ def test_the_server_ends_with_the_demo(number: signal.Signals) -> None:
 
         os.kill(process.pid, number)
 
-        wait_for(lambda: process.poll() is not None, 60, "the demo to end")
+        try:
+            wait_for(lambda: process.poll() is not None, 60, "the demo to end")
+        except AssertionError:
+            process.terminate()  # it ends, and the test with it: it would be waited for
+            raise
         assert port_is_free(port)
 
 
