@@ -11,8 +11,6 @@ from tests.chaos.crew import Strike
 
 # After which a run is no worker's. A claim for another look of a parked run is not told before there is more to tell.
 _LEFT = frozenset({EntryKind.RUN_REQUEUED, EntryKind.RUN_WAITING})
-# When the lock is free again, all who waited for it want it: what a worker has to say of the lease that it lost comes a moment after it.
-_TOLD_SECONDS = 2.0
 _ENDS = frozenset({EntryKind.RUN_COMPLETED, EntryKind.RUN_FAILED, EntryKind.RUN_CANCELLED})
 
 
@@ -113,11 +111,7 @@ class Repeats:
 
 def repeats(history: History, claims: Iterable[Claim], strikes: Sequence[Strike], one_writer_lease: float | None) -> Repeats:
     """`one_writer_lease`: the lease (seconds) on a database that has one write lock. Whoever is frozen while holding it freezes all beats."""
-    stalls = [
-        (each.at, each.at + each.seconds + one_writer_lease + _TOLD_SECONDS)
-        for each in strikes
-        if each.signal == "SIGSTOP" and one_writer_lease is not None
-    ]
+    stalls = [(each.at, each.at + each.seconds + one_writer_lease) for each in strikes if each.signal == "SIGSTOP" and one_writer_lease is not None]
     struck: dict[int, float] = {}
     for strike in strikes:
         struck[strike.pid] = min(strike.at, struck.get(strike.pid, strike.at))
