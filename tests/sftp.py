@@ -73,8 +73,8 @@ def running(root: Path, password: str, key: paramiko.PKey | None = None) -> Iter
             transport.set_subsystem_handler("sftp", paramiko.SFTPServer, _interface(root))
             try:
                 transport.start_server(server=_Login(password, key))
-            except (paramiko.SSHException, EOFError):
-                transport.close()  # the client did not like the key
+            except (paramiko.SSHException, EOFError, OSError):
+                transport.close()  # the client did not like the key, and may have hung up with a reset
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
