@@ -90,6 +90,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "brokoli_site.common.request_ids.RequestIdMiddleware",
+    "brokoli_site.common.audit.AuditMiddleware",
     "brokoli_site.common.tracing.TracingMiddleware",
     "system.http_metrics.HttpMetricsMiddleware",
     "system.probes.ProbesMiddleware",

@@ -1,11 +1,14 @@
 from django.apps import AppConfig
 from django.core import checks
 
-from brokoli_site.common import rights
+from brokoli_site.common import audit, rights
 from runs import added_chores
 from system.crontab import TAG, check_crontab
 
-RIGHTS = {"settings": {"edit": "Can change settings and delete old runs"}}
+RIGHTS = {
+    "settings": {"edit": "Can change settings and delete old runs"},
+    "audit": {"view": "Can see the audit log", "export": "Can export the audit log"},
+}
 
 
 class SystemConfig(AppConfig):
@@ -17,3 +20,4 @@ class SystemConfig(AppConfig):
         checks.register(check_crontab, TAG, deploy=True)
         rights.register(self.name, RIGHTS)
         added_chores.makers.append("system.openlineage.chore")
+        audit.writers.append("system.audit.write")

@@ -1,0 +1,196 @@
+"""The audit log, as all apps write to it: who did what to which object, from where, and what it changed.
+
+with transaction.atomic():
+    row.save()
+    audit.record("connection.updated", "connection", row.id, row.conn_id, before={"host": "a"}, after={"host": "b"})
+
+`record` is called in the transaction that makes the change, so neither is ever there without the other. What changes nothing (a failed login,
+a tested connection) is noted with `note`, which needs no transaction. Secrets are never in `before` or `after`: say `{"password": audit.SET}`.
+
+Who it was comes from the context: the middleware's request, whose user is asked for when something is written, because an API call
+is authenticated late; or what `acting` says, in commands. With neither, it is the system itself.
+"""
+
+import getpass
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.db import connection
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.module_loading import import_string
+
+from brokoli_site.common import request_ids
+from brokoli_site.common.differences import difference
+from brokoli_site.common.local_mode import LocalAdministrator
+
+SET = "(set)"  # what is told of a secret: that there is one
+CHANGED = "(changed)"  # … or another than before
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who does it, and from where. `via`: session, token, basic, local, command, webhook, system or anonymous."""
+
+    actor: str
+    via: str
+    user_id: str = ""
+    token: str = ""  # its name
+    address: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is to be written. `diff` is bounded and has no secrets: see `differences.difference`."""
+
+    origin: Origin
+    action: str
+    kind: str
+    object_id: str
+    name: str
+    diff: Mapping[str, Any]
+
+
+SYSTEM = Origin("system", "system")
+# The dotted name of the function that stores an entry. The app that has the table registers it when it starts, before there are models.
+writers: list[str] = []
+
+_origin: ContextVar[Callable[[], Origin] | None] = ContextVar("audit_origin", default=None)
+
+
+class OutsideTransaction(RuntimeError):
+    """A change and its entry must be committed together: call `audit.record` inside the transaction that makes the change."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+def record(
+    action: str,
+    kind: str,
+    object_id: object,
+    name: str = "",
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    by: Any = None,
+) -> None:
+    """Write an entry in the caller's transaction. `by`: the user who does it, where the request does not know yet (a login).
+
+    Errors: `OutsideTransaction`.
+    """
+    if not _in_transaction():
+        raise OutsideTransaction
+    note(action, kind, object_id, name, before=before, after=after, by=by)
+
+
+def note(
+    action: str,
+    kind: str,
+    object_id: object,
+    name: str = "",
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    by: Any = None,
+) -> None:
+    """The same of what changes nothing, and so needs no transaction."""
+    origin = current()
+    if by is not None:
+        origin = replace(origin, actor=by.get_username(), user_id=_id_of(by))
+    entry = Entry(origin, action, kind, str(object_id), name, difference(before, after))
+    for writer in writers:
+        import_string(writer)(entry)
+
+
+def current() -> Origin:
+    """Who acts at this moment."""
+    found = _origin.get()
+    return found() if found is not None else SYSTEM
+
+
+@contextmanager
+def acting(actor: str, via: str, *, user: Any = None, token: str = "") -> Iterator[None]:
+    """What happens inside is done by this actor. Address and id stay those of the request, if there is one.
+
+    `user`: their id and name are written, not `actor`.
+    """
+    around = _origin.get()
+
+    def origin() -> Origin:
+        outer = around() if around is not None else SYSTEM
+        known = {"actor": user.get_username(), "user_id": _id_of(user)} if user is not None else {"actor": actor, "user_id": ""}
+        return replace(outer, via=via, token=token, **known)
+
+    with _from(origin):
+        yield
+
+
+@contextmanager
+def requested(request: HttpRequest) -> Iterator[None]:
+    """What happens inside is done by the user of this request."""
+    with _from(lambda: of_request(request)):
+        yield
+
+
+@contextmanager
+def _from(origin: Callable[[], Origin]) -> Iterator[None]:
+    reset = _origin.set(origin)
+    try:
+        yield
+    finally:
+        _origin.reset(reset)
+
+
+@contextmanager
+def command(name: str) -> Iterator[None]:
+    """What happens inside is done by whoever started this command: `command:purge_runs (ada)`."""
+    with acting(f"command:{name} ({_account()})", "command"):
+        yield
+
+
+class AuditMiddleware:
+    """What happens during a request is done by its user."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with requested(request):
+            return self.get_response(request)
+
+
+def of_request(request: HttpRequest) -> Origin:
+    """Whoever the request was found to be from: DRF writes what it finds into Django's request, too."""
+    address, request_id = str(request.META.get("REMOTE_ADDR") or ""), request_ids.of(request)
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return Origin("", "anonymous", address=address, request_id=request_id)
+    if isinstance(user, LocalAdministrator):
+        return Origin("local", "local", address=address, request_id=request_id)
+    auth = getattr(request, "auth", None)
+    scheme = request.headers.get("Authorization", "").partition(" ")[0].lower()
+    via = "token" if auth is not None else "basic" if scheme == "basic" else "session"
+    token = str(getattr(auth, "name", "")) if auth is not None else ""
+    return Origin(user.get_username(), via, user_id=_id_of(user), token=token, address=address, request_id=request_id)
+
+
+def _id_of(user: Any) -> str:
+    return "" if user.pk is None else str(user.pk)
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user id that has no name
+        return str(os.getuid())
+
+
+def _in_transaction() -> bool:
+    """Whether a transaction of our own is open; one that a test has around itself is none."""
+    return connection.in_atomic_block and any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
