@@ -81,6 +81,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "system",  # after `auth`, whose admin it replaces
+    "accounts",  # after all that have rights, which its roles hold
     "django_crontab",
     "django_filters",
     "rest_framework",

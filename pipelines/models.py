@@ -51,6 +51,7 @@ class Pipeline(models.Model):
             ("edit", "Can change pipelines"),
             ("delete", "Can delete pipelines"),
             ("run", "Can run pipelines"),
+            ("export", "Can export pipelines"),
         )
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ from runs import added_chores
 from system.crontab import TAG, check_crontab
 
 RIGHTS = {
-    "settings": {"edit": "Can change settings and delete old runs"},
+    "settings": {"view": "Can see settings", "edit": "Can change settings and delete old runs"},
     "audit": {"view": "Can see the audit log", "export": "Can export the audit log"},
 }
 

@@ -2,7 +2,7 @@
 
 import itertools
 
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
 _made = itertools.count(1)
@@ -16,4 +16,18 @@ def signed_in(*rights: str) -> Client:
         user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
     client = Client(headers={"host": "localhost"})
     client.force_login(user)
+    return client
+
+
+def person(role: str) -> User:
+    """A new user with this role: admin, editor, operator or viewer."""
+    user = User.objects.create_user(f"{role}{next(_made)}")
+    user.groups.add(Group.objects.get(name=role))
+    return user
+
+
+def signed_in_as(role: str) -> Client:
+    """A client of a new user with this role."""
+    client = Client(headers={"host": "localhost"})
+    client.force_login(person(role))
     return client

@@ -196,7 +196,7 @@ class PipelineClone(ApiView):
 
 
 class PipelineExport(ApiView):
-    required_permissions: ClassVar[Mapping[str, str]] = {"GET": "pipelines.view"}
+    required_permissions: ClassVar[Mapping[str, str]] = {"GET": "pipelines.export"}
 
     @extend_schema(operation_id="export_pipeline", responses={(200, "application/yaml"): serializers.PipelineDocumentSerializer, **problems(404)})
     def get(self, request: Request, pipeline_id: str) -> HttpResponse:

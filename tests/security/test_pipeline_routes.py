@@ -27,7 +27,7 @@ CALLS = {
     "GET /api/pipelines/ID/versions/1": "view",
     "POST /api/pipelines/ID/rollback": "edit",
     "POST /api/pipelines/ID/clone": "create",
-    "GET /api/pipelines/ID/export": "view",
+    "GET /api/pipelines/ID/export": "export",
     "GET /api/pipelines/ID/webhook-token": "view",
     "POST /api/pipelines/ID/webhook-token": "edit",
     "DELETE /api/pipelines/ID/webhook-token": "edit",
