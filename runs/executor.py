@@ -9,11 +9,8 @@ import contextlib
 import datetime as dt
 import itertools
 import queue
-import random
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TypeVar
@@ -31,12 +28,12 @@ from pipelines.branches import Branches
 from pipelines.graph import Graph
 from pipelines.models import PipelineVersion
 from pipelines.nodes.base import Parked, RunFacts, Stop
-from pipelines.spec import NodeSpec, PipelineSpec, RetryPolicy, from_document
+from pipelines.spec import NodeSpec, PipelineSpec, from_document
 from runs import log, other_pipelines, pools, reuse, transitions
-from runs.artifacts import ArtifactStore
-from runs.engine import DataEngine, NodeResult, NodeTask, RunSession
+from runs.control import Control, Ended, Outcome, Resources
+from runs.engine import NodeResult, NodeTask, RunSession
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
-from runs.progress import LONGEST_LOOK_SECONDS, MAX_RETRY_SECONDS, Progress
+from runs.progress import LONGEST_LOOK_SECONDS, Progress, retry_delay
 from runs.querysets import LONGEST_PARK
 from runs.slots import Slots
 from runs.states import NODE_DONE, EntryKind, NodeStatus, RunStatus
@@ -51,74 +48,12 @@ _LEAST_PARK_SECONDS = 0.5  # for which a run leaves its worker; leaving and comi
 _DATABASE_BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How the execution ended. `pending` gives the run back to the queue, with `parked_seconds` not to be claimed before these are over.
-
-    `announced`: the run's log says that it executes.
-    """
-
-    status: RunStatus
-    reason: str = ""
-    parked_seconds: float | None = None
-    announced: bool = True
-
-
-class Control:
-    """What others tell a run while it executes. Any thread may call; the run's own thread wakes up and reads."""
-
-    def __init__(self, lease_is_held: Callable[[], bool] = lambda: True) -> None:
-        self.lease_is_held = lease_is_held  # by the worker's own clock; it needs no other thread to say so
-        self.inbox: queue.SimpleQueue[_Ended | None] = queue.SimpleQueue()
-        self.cancelled = threading.Event()  # start nothing more, end as cancelled
-        self.forced = threading.Event()  # and stop what executes
-        self.draining = threading.Event()  # start nothing more, give the run back
-        self.halted = threading.Event()  # and stop what executes
-        self.lost = threading.Event()  # the lease is gone: stop everything, write nothing
-        self.slot_free = threading.Event()  # of some pool, perhaps: look
-
-    @property
-    def must_give_up(self) -> bool:
-        return self.lost.is_set() or not self.lease_is_held()
-
-    def tell(self, *events: threading.Event) -> None:
-        for event in events:
-            event.set()
-        self.inbox.put(None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """An attempt of a node came back from its thread."""
-
-    node_id: str
-    attempt: int
-    result: NodeResult | Parked | NodeError
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What a worker lends to the runs that it executes."""
-
-    engine: DataEngine
-    store: ArtifactStore
-    pool: Executor
-    node_concurrency: int
-    bell: pools.Bell = field(default_factory=pools.Bell)
-
-
 @lru_cache(maxsize=256)
 def _definition(pipeline_id: UUID, number: int) -> tuple[PipelineSpec, Graph, Branches]:
     """Versions are immutable, so each is read and parsed once a process."""
     spec = from_document(PipelineVersion.objects.get(pipeline_id=pipeline_id, number=number).document)
     graph = Graph(spec)
     return spec, graph, Branches.of(spec, graph)
-
-
-def retry_delay(policy: RetryPolicy, failures: int) -> float:
-    """Seconds to wait before the next attempt: exponential doubles from the delay up to 60 s; jitter keeps retries apart."""
-    delay = policy.delay_ms / 1000 * (2 ** (failures - 1) if policy.backoff == "exponential" else 1)
-    return min(delay, MAX_RETRY_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 - not for secrets
 
 
 def _seconds_left(timeout_seconds: float | None, started_at: dt.datetime | None) -> float:
@@ -207,7 +142,7 @@ class Execution:
     # --- the walk ---
 
     def _walk(self, session: RunSession) -> Outcome:
-        ended: list[_Ended] = []
+        ended: list[Ended] = []
         while True:
             if self.control.forced.is_set():
                 self._stop_executing(NodeCancelled("its run was cancelled by force"))
@@ -243,7 +178,7 @@ class Execution:
             self._late = f"The run took longer than its timeout of {human_duration(round((self._spec.timeout_seconds or 0) * 1000))} and was stopped."
             self._stop_executing(NodeTimeout(self._late))
 
-    def _listen(self, due: float | None) -> list[_Ended]:
+    def _listen(self, due: float | None) -> list[Ended]:
         """Wait for news and take all that is there. Nothing: look at the clock, the lines and the control again."""
         now = time.monotonic()
         moments = [now + _FLUSH_SECONDS] if self._executing else []
@@ -376,7 +311,7 @@ class Execution:
             self._lines += node_log.drain()
         return bool(self._lines)
 
-    def _advance(self, ended: list[_Ended], run: Run) -> None:
+    def _advance(self, ended: list[Ended], run: Run) -> None:
         """One step: the lines that nodes wrote, what ended, what that skips, and what may start now."""
         if run.cancel_requested:
             self.control.cancelled.set()
@@ -427,10 +362,10 @@ class Execution:
         return log.entry(self.lease.run_id, EntryKind.LOG, message, node_id=node_id, attempt=attempt.attempt)
 
     @staticmethod
-    def _is_executing(attempt: NodeRun, item: _Ended) -> bool:
+    def _is_executing(attempt: NodeRun, item: Ended) -> bool:
         return attempt.attempt == item.attempt and attempt.status == NodeStatus.RUNNING
 
-    def _end(self, item: _Ended, run: Run) -> list[LogEntry]:
+    def _end(self, item: Ended, run: Run) -> list[LogEntry]:
         attempt = self._progress.attempts[item.node_id]
         if not self._is_executing(attempt, item):
             return []  # written by a transaction whose commit was in doubt
@@ -508,4 +443,4 @@ def _execute(session: RunSession, task: NodeTask, attempt: int, node_log: log.No
         # log has the traceback, unless the node was given secrets, which an error may hold; people get the kind of error.
         logger.error("node crashed", exc_info=not task.run.vault, kind=type(error).__name__)  # noqa: TRY400
         result = NodeError(f"The node type {task.node.type} has a bug ({type(error).__name__}); the worker's log says where.")
-    control.inbox.put(_Ended(task.node.id, attempt, result))
+    control.inbox.put(Ended(task.node.id, attempt, result))

@@ -1,5 +1,6 @@
 """Where a run stands, as the one thread that executes it knows it: attempts, outputs, and what is due when."""
 
+import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from uuid import UUID
@@ -9,7 +10,7 @@ from django.utils import timezone
 from pipelines.branches import Branches, LeftOut
 from pipelines.graph import Graph
 from pipelines.nodes.base import Column
-from pipelines.spec import PipelineSpec
+from pipelines.spec import PipelineSpec, RetryPolicy
 from runs import reuse, transitions
 from runs.engine import InputArtifact, NodeResult
 from runs.models import NodeOutput, NodeRun, Run
@@ -17,6 +18,12 @@ from runs.states import NODE_DONE, NodeStatus
 
 MAX_RETRY_SECONDS = 60.0
 LONGEST_LOOK_SECONDS = 3600.0  # between two looks of a node that waits
+
+
+def retry_delay(policy: RetryPolicy, failures: int) -> float:
+    """Seconds to wait before the next attempt: exponential doubles from the delay up to 60 s; jitter keeps retries apart."""
+    delay = policy.delay_ms / 1000 * (2 ** (failures - 1) if policy.backoff == "exponential" else 1)
+    return min(delay, MAX_RETRY_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 - not for secrets
 
 
 class Progress:

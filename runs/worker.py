@@ -17,8 +17,9 @@ from django.db import DatabaseError, InterfaceError, OperationalError, close_old
 
 from brokoli_site.common import logs, tracing
 from runs import chores, queue, tallies
+from runs.control import Control, Outcome, Resources
 from runs.delivery import Postman
-from runs.executor import Control, Execution, Outcome, Resources
+from runs.executor import Execution
 from runs.models import Run
 from runs.states import RunStatus
 from runs.tenure import Tenure, clock

@@ -11,10 +11,12 @@ from pipelines.nodes.base import Stop
 from pipelines.spec import RetryPolicy
 from runs import queue, transitions, triggers
 from runs.artifacts import ArtifactStore
+from runs.control import Control, Resources
 from runs.engine import NodeTask
-from runs.executor import Control, Execution, Resources, retry_delay
+from runs.executor import Execution
 from runs.log import NodeLog
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
+from runs.progress import retry_delay
 from tests.factories import accept_run, make_pipeline, register_worker, sql_node
 from tests.races.test_database_away import resources  # noqa: F401 - a fixture
 

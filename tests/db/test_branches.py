@@ -11,8 +11,9 @@ from pipelines.models import Pipeline, PipelineVersion
 from pipelines.nodes.base import Stop
 from runs import queue, transitions, triggers
 from runs.artifacts import ArtifactStore
+from runs.control import Control, Resources
 from runs.engine import NodeResult, NodeTask
-from runs.executor import Control, Execution, Resources
+from runs.executor import Execution
 from runs.log import NodeLog
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from tests.factories import accept_run, register_worker, sql_node

@@ -16,8 +16,9 @@ from pipelines.nodes.base import OtherPipeline, Parked, RunFacts, Stop
 from pipelines.spec import NodeSpec
 from runs import other_pipelines, queue, triggers
 from runs.artifacts import ArtifactStore
+from runs.control import Control, Outcome, Resources
 from runs.engine import NodeTask
-from runs.executor import Control, Execution, Outcome, Resources
+from runs.executor import Execution
 from runs.log import NodeLog
 from runs.models import LogEntry, NodeRun, PoolTicket, Run, Worker
 from runs.states import RunStatus

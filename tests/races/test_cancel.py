@@ -14,8 +14,9 @@ from django.db import connection
 from brokoli_site.common.errors import Conflict, TransientNodeError
 from pipelines.nodes.base import Stop
 from runs import queue, transitions, triggers
+from runs.control import Control, Resources
 from runs.engine import NodeTask
-from runs.executor import Control, Execution, Resources
+from runs.executor import Execution
 from runs.log import NodeLog
 from runs.models import LogEntry, NodeRun, Run
 from runs.states import RunStatus

@@ -21,8 +21,9 @@ from brokoli_site.common.errors import NodeCancelled, NodeError
 from pipelines.nodes.base import Parked, Stop
 from runs import executor, queue, transitions, triggers
 from runs.artifacts import ArtifactStore
+from runs.control import Control, Outcome, Resources
 from runs.engine import NodeResult, NodeTask, OutputFacts
-from runs.executor import Control, Execution, Outcome, Resources
+from runs.executor import Execution
 from runs.log import NodeLog
 from runs.models import LogEntry, NodeOutput, NodeRun, Run
 from runs.states import NodeStatus, RunStatus

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from pipelines.models import Pipeline
 from runs import queue, worker
-from runs.executor import Resources
+from runs.control import Resources
 from runs.models import Backfill, Run
 from runs.states import RunStatus
 from runs.transitions import Lease

@@ -7,8 +7,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from pipelines.nodes.base import Stop
+from runs.control import Resources
 from runs.engine import NodeTask
-from runs.executor import Resources
 from runs.log import MAX_LINES, NodeLog, append
 from runs.models import LogEntry
 from tests.factories import accept_run

@@ -14,8 +14,8 @@ from brokoli_site.common.errors import TransientNodeError
 from pipelines.models import Pipeline, PipelineVersion
 from pipelines.nodes.base import Stop
 from runs import pools, queue, slots, transitions, triggers
+from runs.control import Resources
 from runs.engine import NodeTask
-from runs.executor import Resources
 from runs.log import NodeLog
 from runs.models import LogEntry, NodeRun, Pool, PoolTicket, Run
 from runs.states import NodeStatus, RunStatus

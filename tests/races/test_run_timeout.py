@@ -11,8 +11,9 @@ from brokoli_site.common.errors import TransientNodeError
 from pipelines.models import Pipeline, PipelineVersion
 from pipelines.nodes.base import Stop
 from runs import executor, queue, triggers
+from runs.control import Control, Resources
 from runs.engine import NodeTask
-from runs.executor import Control, Execution, Resources
+from runs.executor import Execution
 from runs.log import NodeLog
 from runs.models import LogEntry, NodeRun, Run
 from runs.states import RunStatus

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from runs import upstream_ends
-from runs.executor import Resources
+from runs.control import Resources
 from runs.models import Run, UpstreamEnd
 from runs.states import RunStatus, Trigger
 from tests.factories import accept_run, end_run, save_pipeline

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from pipelines import definitions, upstreams
 from pipelines.models import Pipeline
 from runs import queue
-from runs.executor import Resources
+from runs.control import Resources
 from runs.models import Run, Worker
 from runs.worker import WorkerOptions
 from tests.conftest import StartWorker

@@ -14,8 +14,8 @@ from brokoli_site.common.private_paths import private_paths
 from pipelines import sealing
 from pipelines.nodes.files import DataFolders
 from runs.artifacts import ArtifactStore
+from runs.control import Resources
 from runs.engine import DataEngine, EngineLimits
-from runs.executor import Resources
 from runs.worker import WorkerOptions, WorkerProcess
 
 
