@@ -20,10 +20,16 @@ else:
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """Shows rows; adds, changes and deletes none."""
+    """Shows rows; adds, changes and deletes none. Rights are named as the API names them."""
 
     actions: Any = None
     show_full_result_count = False  # it would count the whole table again
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("pipelines.view")
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("pipelines.view")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -136,6 +142,10 @@ class _StoredAdmin(ModelAdmin):
 
     def get_actions(self, request: HttpRequest) -> Any:
         return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        return type(form)(form.__name__, (form,), {"user": request.user})
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return ("used", "created_at", "updated_at") if obj is not None else ()

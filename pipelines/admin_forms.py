@@ -10,6 +10,7 @@ from brokoli_site.common.problems import BodyError
 from pipelines import connections, variables
 from pipelines.connection_types import TYPES
 from pipelines.models import Connection, Variable
+from pipelines.object_rules import User
 from pipelines.vault import VARIABLE_TYPES
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class _UseCaseForm(ModelForm):
     """Saves with the use case when everything else of the form is right, so that what that refuses stands beside its field."""
 
     places: dict[str, str] = {}  # noqa: RUF012 - names of the form's fields by those of the body
+    user: User  # who fills it in: the admin makes a class of the form for each
     result: Any = None
 
     def clean(self) -> dict[str, Any]:
@@ -70,9 +72,9 @@ class ConnectionForm(_UseCaseForm):
         names = ("type", "description", "host", "port", "schema", "login")
         body = {name: cleaned.get(name) for name in names} | {"password": cleaned.get("password") or "", "extra": cleaned.get("options") or "{}"}
         if self.instance._state.adding:
-            return connections.create(cleaned["conn_id"], body)
+            return connections.create(cleaned["conn_id"], body, user=self.user)
         body = connections.without_secrets(body, [name.strip() for name in (cleaned.get("clear") or "").split(",") if name.strip()])
-        return connections.change(self.instance.conn_id, body, whole=True, seen={self.instance.version})
+        return connections.change(self.instance.conn_id, body, whole=True, seen={self.instance.version}, user=self.user)
 
 
 class VariableForm(_UseCaseForm):
@@ -99,5 +101,5 @@ class VariableForm(_UseCaseForm):
             "value": cleaned["new_secret" if is_secret else "new_value"],
         }
         if self.instance._state.adding:
-            return variables.create(cleaned["key"], body)
-        return variables.change(self.instance.key, body, whole=True, seen={self.instance.version})
+            return variables.create(cleaned["key"], body, user=self.user)
+        return variables.change(self.instance.key, body, whole=True, seen={self.instance.version}, user=self.user)

@@ -15,12 +15,13 @@ from django.utils import timezone
 from brokoli_site.common.json import InvalidJSON, loads
 from brokoli_site.common.problems import BodyError, escaped
 from brokoli_site.common.secrets import SecretUnreadable
-from pipelines import connection_types, secret_stores
+from pipelines import connection_types, object_rules, secret_stores
 from pipelines.assets import rows as asset_rows
 from pipelines.connection_tests import outcome
 from pipelines.connection_types import LONGEST_OPTION, MOST_OPTIONS, TYPES, ConnectionType, Values
 from pipelines.models import Connection
 from pipelines.named_rows import NamedRows
+from pipelines.object_rules import User
 from pipelines.problems import kind_of, shortened
 from pipelines.stored import stored_connection
 from pipelines.vault import ConnectionDetails, StoredConnection, Vault
@@ -80,11 +81,11 @@ _ROWS = NamedRows(Connection, "connection", "conn_id", "name", searched=("conn_i
 find, listing, refuse_renaming, delete = _ROWS.find, _ROWS.listing, _ROWS.refuse_renaming, _ROWS.delete
 
 
-def create(conn_id: str, fields: Mapping[str, Any]) -> Connection:
-    """A new connection. Errors: `BodyError` naming every field at fault; `Conflict` when the name is taken."""
+def create(conn_id: str, fields: Mapping[str, Any], *, user: User | None = None) -> Connection:
+    """A new connection. Errors: `BodyError` naming every field at fault; `MayNotName`; `Conflict` when the name is taken."""
     if len(conn_id) > LONGEST_NAME or not _NAME.fullmatch(conn_id) or conn_id in RESERVED:
         raise BodyError({"/conn_id": [_NAME_RULE]})
-    wanted = draft(fields)
+    wanted = draft(fields, user=user)
     now = timezone.now()
     row = Connection(conn_id=conn_id, **wanted.public, created_at=now, updated_at=now)
     row.secrets = _sealed(row, wanted.secrets)
@@ -94,14 +95,14 @@ def create(conn_id: str, fields: Mapping[str, Any]) -> Connection:
     return row
 
 
-def change(conn_id: str, fields: Mapping[str, Any], *, whole: bool, seen: Collection[int] | None = None) -> Connection:
+def change(conn_id: str, fields: Mapping[str, Any], *, whole: bool, seen: Collection[int] | None = None, user: User | None = None) -> Connection:
     """The connection with these fields. `whole`: what is not given goes back to its default; but secrets that are not given stay.
 
-    Errors: `NotFound`; `BodyError`; `SecretsNeeded`; `PreconditionFailed` when `seen` lacks the current version; `Conflict`.
+    Errors: `NotFound`; `BodyError`; `SecretsNeeded`; `MayNotName`; `PreconditionFailed` when `seen` lacks the current version; `Conflict`.
     """
 
     def columns(row: Connection) -> dict[str, Any]:
-        wanted = revised(row, fields, whole=whole)
+        wanted = revised(row, fields, whole=whole, user=user)
         names_secrets = _names_secrets(fields, TYPES[wanted.public["type"]])
         return {**wanted.public, **({"secrets": _sealed(row, wanted.secrets)} if names_secrets else {})}
 
@@ -130,17 +131,22 @@ def draft_tested(wanted: Draft) -> dict[str, Any]:
     return outcome(wanted.public["type"], lambda: wanted.opened(vault), vault)
 
 
-def draft(fields: Mapping[str, Any]) -> Draft:
-    """A connection of these fields alone. Errors: `BodyError`."""
+def draft(fields: Mapping[str, Any], *, user: User | None = None) -> Draft:
+    """A connection of these fields alone. Errors: `BodyError`; `MayNotName`."""
     kind = _type(fields.get("type", ""))
     options = _options(fields.get("extra"))
     given = {name: value for name, value in options.items() if value is not None}
     public = {"type": kind.name} | {name: _value(fields.get(name), default) for name, default in _DEFAULTS.items()}
-    return _checked(kind, public, given, Secrets(_password(fields) or ""))
+    wanted = _checked(kind, public, given, Secrets(_password(fields) or ""))
+    _refuse_outside(fields, wanted, Secrets(), user)
+    return wanted
 
 
-def revised(row: Connection, fields: Mapping[str, Any], *, whole: bool) -> Draft:
-    """The row with these fields. Errors: `BodyError`, `SecretsNeeded`; `SecretUnreadable` when secrets that stay have to be looked at."""
+def revised(row: Connection, fields: Mapping[str, Any], *, whole: bool, user: User | None = None) -> Draft:
+    """The row with these fields.
+
+    Errors: `BodyError`, `SecretsNeeded`, `MayNotName`; `SecretUnreadable` when secrets that stay have to be looked at.
+    """
     kind = _type(fields.get("type", row.type))
     stays = dict(_DEFAULTS) if whole else {name: getattr(row, name) for name in _DEFAULTS}
     public = {"type": kind.name} | {name: _value(fields[name], stays[name]) if name in fields else stays[name] for name in _DEFAULTS}
@@ -155,9 +161,19 @@ def revised(row: Connection, fields: Mapping[str, Any], *, whole: bool) -> Draft
     password = _password(fields)
     draft_of_it = _checked(kind, public, {**kept, **given}, Secrets(stored.password if password is None else password, left))
     survivors = [*([_PASSWORD] if stored.password and password is None else []), *sorted(left)]
-    if survivors and (moved := _moved(row, draft_of_it)):
+    moved = _moved(row, draft_of_it)
+    if survivors and moved:
         raise _secrets_needed(survivors, moved)
+    # Who says again where a secret is kept, for another server, has not said the secret.
+    _refuse_outside(fields, draft_of_it, Secrets() if moved else stored, user)
     return draft_of_it
+
+
+def _refuse_outside(fields: Mapping[str, Any], wanted: Draft, stored: Secrets, user: User | None) -> None:
+    """Errors: `MayNotName`."""
+    place = "password_ref" if fields.get("password_ref") == wanted.secrets.password else _PASSWORD
+    given, known = ({place: secrets.password, "extra": dict(secrets.options)} for secrets in (wanted.secrets, stored))
+    object_rules.refuse_outside(given, user, known=known)
 
 
 def _known_secrets(row: Connection, fields: Mapping[str, Any], kind: ConnectionType) -> Secrets:

@@ -18,7 +18,7 @@ from django.utils.text import slugify
 from brokoli_site.common import yaml
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound, PreconditionFailed
 from brokoli_site.common.ids import parse_id
-from pipelines import documents, search_terms, upstreams, used_by, validation, webhook_tokens, webhooks
+from pipelines import documents, object_rules, search_terms, upstreams, used_by, validation, webhook_tokens, webhooks
 from pipelines.assets import rows as asset_rows
 from pipelines.assets.graph import Graph
 from pipelines.guards import deletion_guards, save_listeners
@@ -68,12 +68,13 @@ def find_version(pipeline_id: uuid.UUID | None, number: int) -> Definition:
     return Definition(version.pipeline, version)
 
 
-def create(document: Document, *, user: object = None, comment: str = "", slug_base: str = "") -> Definition:
+def create(document: Document, *, user: Any = None, comment: str = "", slug_base: str = "") -> Definition:
     """A new pipeline at version 1. Its slug is the document's `pipeline_id`, or made of `slug_base` or of its name.
 
-    Errors: `InvalidPipeline` with every problem of the structure; `Conflict` when the document's slug is taken.
+    Errors: `InvalidPipeline` with every problem of the structure; `MayNotName`; `Conflict` when the document's slug is taken.
     """
     wanted, stored, spec = _checked(document)
+    object_rules.refuse_uses(spec, user)
     token = webhook_tokens.given(document)
     base = (slug_base or slugify(stored["name"]))[:_LONGEST_BASE].strip("-_") or "pipeline"
     lineage = asset_rows.lineage_of(spec)
@@ -95,18 +96,19 @@ def change(
     make: Callable[[dict[str, Any]], Document],
     *,
     seen: Collection[int] | None = None,
-    user: object = None,
+    user: Any = None,
     comment: str = "",
 ) -> Definition:
     """A new version, whose document `make` makes of the current one.
 
     `seen` are the versions that the change may follow; None: whichever is current. Errors: `NotFound`; `PreconditionFailed` when
-    another version is current; `InvalidPipeline`; `Conflict` when the document's slug is taken.
+    another version is current; `InvalidPipeline`; `MayNotName`; `Conflict` when the document's slug is taken.
     """
     for _ in range(_ATTEMPTS):
         current = find(pipeline_id)
         document = make(current.document)
         wanted, stored, spec = _checked(document)  # outside the transaction: it may take a while
+        object_rules.refuse_uses(spec, user, earlier=current.document)
         # A precondition only counts for a request that is right otherwise (RFC 9110, 13.2.1).
         _check_seen(current.pipeline, seen)
         slug = wanted or current.pipeline.pipeline_id
@@ -125,17 +127,17 @@ def change(
     raise Conflict("The pipeline is being changed by others all the time; try again.")
 
 
-def replace(pipeline_id: uuid.UUID | None, document: Document, *, seen: Collection[int] | None = None, user: object = None) -> Definition:
+def replace(pipeline_id: uuid.UUID | None, document: Document, *, seen: Collection[int] | None = None, user: Any = None) -> Definition:
     """A new version that is this document. Errors: those of `change`."""
     return change(pipeline_id, lambda _: document, seen=seen, user=user)
 
 
-def patch(pipeline_id: uuid.UUID | None, changes: Document, *, seen: Collection[int] | None = None, user: object = None) -> Definition:
+def patch(pipeline_id: uuid.UUID | None, changes: Document, *, seen: Collection[int] | None = None, user: Any = None) -> Definition:
     """A new version with these keys changed (JSON Merge Patch, RFC 7396). Errors: those of `change`."""
     return change(pipeline_id, lambda current: documents.merged(current, changes), seen=seen, user=user)
 
 
-def rollback(pipeline_id: uuid.UUID | None, number: int, *, seen: Collection[int] | None = None, user: object = None) -> Definition:
+def rollback(pipeline_id: uuid.UUID | None, number: int, *, seen: Collection[int] | None = None, user: Any = None) -> Definition:
     """A new version that does what version `number` did. Whether the pipeline is enabled stays as it is: that is a switch, not a definition.
 
     Errors: those of `change`; `NotFound` when there is no such version.
@@ -145,7 +147,7 @@ def rollback(pipeline_id: uuid.UUID | None, number: int, *, seen: Collection[int
     return change(pipeline_id, lambda current: {**old, "enabled": current.get("enabled")}, seen=seen, user=user, comment=f"Back to version {number}")
 
 
-def clone(pipeline_id: uuid.UUID | None, *, name: str = "", user: object = None) -> Definition:
+def clone(pipeline_id: uuid.UUID | None, *, name: str = "", user: Any = None) -> Definition:
     """A new pipeline with the same definition. One with a schedule starts disabled, so that nothing runs twice unasked.
 
     Errors: `NotFound`; `InvalidPipeline`.
@@ -188,7 +190,7 @@ def export(definition: Definition) -> str:
     return yaml.dumps({"pipeline_id": definition.pipeline.pipeline_id, **definition.document})
 
 
-def import_document(document: Document, *, on_taken: OnTaken = "refuse", user: object = None) -> tuple[Definition, bool]:
+def import_document(document: Document, *, on_taken: OnTaken = "refuse", user: Any = None) -> tuple[Definition, bool]:
     """The pipeline that an exported document describes, and whether it is new. A token of a webhook is not taken over from a file.
 
     When a pipeline has its slug: refuse, take another slug (`rename`), or make a new version of that pipeline (`replace`).

@@ -60,6 +60,16 @@ def named_in(node: NodeSpec) -> Iterator[Named]:
             yield Named("connection", name, field, name)
 
 
+def named_later(node: NodeSpec) -> Iterator[Named]:
+    """The places that name a connection by references: which one is known when the node starts. Their `name` is ""."""
+    node_type = registry.find(node.type)
+    if node_type is None:
+        return
+    for field, name in _connection_names(node_type, node_type.normalise(node.config)):
+        if _refers(name):
+            yield Named("connection", "", field, name)
+
+
 def connections_of(node: NodeSpec, facts: RunFacts) -> frozenset[str]:
     """The connections that the node names in this run, references resolved; one that cannot be is left for the node to complain of."""
     node_type = registry.find(node.type)

@@ -11,9 +11,10 @@ from django.utils import timezone
 from brokoli_site.common.json import InvalidJSON, loads
 from brokoli_site.common.problems import BodyError
 from brokoli_site.common.secrets import SecretUnreadable
-from pipelines import secret_stores
+from pipelines import object_rules, secret_stores
 from pipelines.models import Variable
 from pipelines.named_rows import NamedRows
+from pipelines.object_rules import User
 from pipelines.problems import kind_of, shortened
 from pipelines.vault import VARIABLE_TYPES
 
@@ -27,8 +28,8 @@ _ROWS = NamedRows(Variable, "variable", "key", "key", searched=("key", "descript
 find, listing, refuse_renaming, delete = _ROWS.find, _ROWS.listing, _ROWS.refuse_renaming, _ROWS.delete
 
 
-def create(key: str, fields: Mapping[str, Any]) -> Variable:
-    """A new variable. Errors: `BodyError` naming the field at fault; `Conflict` when the key is taken."""
+def create(key: str, fields: Mapping[str, Any], *, user: User | None = None) -> Variable:
+    """A new variable. Errors: `BodyError` naming the field at fault; `MayNotName`; `Conflict` when the key is taken."""
     if len(key) > LONGEST_KEY or not _KEY.fullmatch(key):
         raise BodyError({"/key": [_KEY_RULE]})
     kind = _type(fields.get("type", "string"))
@@ -37,17 +38,24 @@ def create(key: str, fields: Mapping[str, Any]) -> Variable:
     now = timezone.now()
     row = Variable(key=key, type=kind, description=fields.get("description") or "", created_at=now, updated_at=now)
     row.value = _stored(row, kind, _given(fields, kind))
+    _refuse_outside(fields, kind, "", user)
     with _ROWS.inserting(key):
         row.save(force_insert=True)
     return row
 
 
-def change(key: str, fields: Mapping[str, Any], *, whole: bool, seen: Collection[int] | None = None) -> Variable:
+def change(key: str, fields: Mapping[str, Any], *, whole: bool, seen: Collection[int] | None = None, user: User | None = None) -> Variable:
     """The variable with these fields. `whole`: its description goes when none is given. A value that is not given stays, with its type.
 
-    Errors: `NotFound`; `BodyError`; `PreconditionFailed` when `seen` lacks the current version; `Conflict`.
+    Errors: `NotFound`; `BodyError`; `MayNotName`; `PreconditionFailed` when `seen` lacks the current version; `Conflict`.
     """
-    _, row = _ROWS.change(key, seen, lambda row: _changed(row, fields, whole=whole))
+
+    def columns(row: Variable) -> dict[str, Any]:
+        changed = _changed(row, fields, whole=whole)
+        _refuse_outside(fields, changed["type"], _secret_of(row), user)
+        return changed
+
+    _, row = _ROWS.change(key, seen, columns)
     return row
 
 
@@ -59,6 +67,22 @@ def represented(row: Variable) -> dict[str, Any]:
     else:
         shown |= {"value": json.loads(row.value), "has_value": True, "value_ref": None, "problem": None}
     return shown | {"description": row.description, "version": row.version, "created_at": row.created_at, "updated_at": row.updated_at}
+
+
+def _refuse_outside(fields: Mapping[str, Any], kind: str, stored: str, user: User | None) -> None:
+    """Errors: `MayNotName`. `stored` is the secret that it has, or where that is kept."""
+    value = _given(fields, kind)
+    if kind == "secret" and value is not _NOTHING:
+        place = "value" if fields.get("value") == value else "value_ref"
+        object_rules.refuse_outside({place: value}, user, known={place: stored})
+
+
+def _secret_of(row: Variable) -> str:
+    """The secret, or where it is kept; "" for a variable that is none, and for one that cannot be read."""
+    try:
+        return settings.KEYRING.open(row.value, row.identity) if row.type == "secret" else ""
+    except SecretUnreadable:
+        return ""
 
 
 def _reference_of(row: Variable) -> dict[str, Any]:

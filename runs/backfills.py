@@ -75,10 +75,12 @@ def rehearse(plan: Plan) -> Plan:
 def start(plan: Plan, *, user: Any = None) -> tuple[Plan, Backfill, list[UUID]]:
     """Queue the runs, all or none, committed when this returns: the plan as decided, the backfill, the runs' ids, oldest first.
 
-    Errors: `NotFound` when the pipeline was deleted; `InvalidPipeline`; `InvalidParams`; `BadRequest` for too many node runs.
+    Errors: `MayNotName`; `NotFound` when the pipeline was deleted; `InvalidPipeline`; `InvalidParams`; `BadRequest` for too many node runs.
     """
     backfill = Backfill(pipeline=plan.pipeline, start=plan.start, end=plan.end, only=plan.only, max_active=plan.max_active, created_at=timezone.now())
     backfill.created_by_id = getattr(user, "pk", None)
+    if plan.params:
+        triggers.refuse_params(triggers.current_version(plan.pipeline), plan.params, user)
     # Checking the definition and making the rows may take seconds: before the transaction, which keeps others waiting.
     decided, runs, node_runs = _prepared(plan, backfill)
     with transaction.atomic():

@@ -9,11 +9,12 @@ from typing import Any
 import structlog
 from django.conf import settings
 
-from brokoli_site.common.errors import OutOfTime, Unavailable
+from brokoli_site.common.errors import NotFound, OutOfTime, Unavailable
 from brokoli_site.common.private_paths import private_paths
 from brokoli_site.common.time import iso
-from pipelines import documents, parameters, stored, validation
+from pipelines import definitions, documents, object_rules, parameters, stored, validation
 from pipelines.nodes.base import RunFacts
+from pipelines.object_rules import User
 from pipelines.parameters import InvalidParams
 from pipelines.spec import InvalidPipeline, PipelineSpec
 from pipelines.vault import Vault
@@ -42,14 +43,16 @@ class Draft:
         return cls({**documents.normalised(document), "pipeline_id": document.get("pipeline_id")})
 
 
-def dry_run(draft: Draft, *, seconds: float = SECONDS, pool: DryRunProcesses = processes) -> dict[str, dict[str, Any]]:
+def dry_run(draft: Draft, *, user: User | None = None, seconds: float = SECONDS, pool: DryRunProcesses = processes) -> dict[str, dict[str, Any]]:
     """What becomes of each node, by its id, in the order of the document. See `dry_run_engine.DryRun.walk`.
 
     A node that fails, for its config or its data, hides only those below it. Errors: `InvalidPipeline` with every problem when the
-    structure is not right; `OutOfTime`; `Unavailable` when too many are dry-running.
+    structure is not right; `MayNotName` when the draft uses what the user may not; `OutOfTime`; `Unavailable` when too many are dry-running.
     """
     deadline = time.monotonic() + seconds
     checked = _check(draft.document)
+    object_rules.refuse_uses(checked, user, earlier=_stored(draft))
+    object_rules.refuse_params(checked, draft.params, user)
     answers = {node.id: blank(node) for node in checked.nodes}
     unheard, executing, budget = set(answers), "", _ANSWER_CHARACTERS
     try:
@@ -84,6 +87,18 @@ def _check(document: Mapping[str, Any]) -> PipelineSpec:
     if not found.nodes:
         raise InvalidPipeline(validation.validate(document).errors)
     return found
+
+
+def _stored(draft: Draft) -> Mapping[str, Any] | None:
+    """The document that is stored of the pipeline that the draft is of; None for one that is new."""
+    if draft.pipeline_id:
+        return draft.document
+    key = draft.document.get("pipeline_id")
+    pipeline_id = definitions.identify(key) if key else None
+    try:
+        return definitions.find(pipeline_id).document
+    except NotFound:
+        return None
 
 
 def _params(draft: Draft, checked: PipelineSpec) -> dict[str, Any]:

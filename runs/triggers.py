@@ -9,10 +9,11 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound
-from pipelines import parameters
+from pipelines import object_rules, parameters
 from pipelines.graph import Graph
 from pipelines.hooks import stored
 from pipelines.models import Pipeline, PipelineVersion
+from pipelines.object_rules import User
 from pipelines.spec import InvalidPipeline, PipelineSpec
 from pipelines.validation import check
 from runs import dependencies, transitions
@@ -30,17 +31,20 @@ def run(
     priority: int = 0,
     trigger: Trigger = Trigger.API,
     ignore_dependencies: bool = False,
+    user: User | None = None,
     **made_for: Any,
 ) -> Run:
     """Accept a run of the pipeline's current version; it is committed when this returns.
 
     `made_for`: what the run is made for, as its columns say it (`logical_date`, `interval_start`, `interval_end`, `upstream_run`).
-    Errors: `DependencyUnmet` naming every gate that does not hold, unless they are ignored; `InvalidPipeline` with every problem when
-    the pipeline cannot run; `InvalidParams` with every param that does not fit what it declares; `BadRequest` for a priority out of range.
+    `user`: who asks for it; None: a schedule, a webhook, a command. Errors: `MayNotName`; `DependencyUnmet` naming every gate that does
+    not hold, unless they are ignored; `InvalidPipeline` with every problem when the pipeline cannot run; `InvalidParams` with every param
+    that does not fit what it declares; `BadRequest` for a priority out of range.
     """
     check_priority(priority)
     version = current_version(pipeline)
     spec, _ = _runnable(version.pipeline_id, version.number)
+    refuse_params(version, params or {}, user)
     if not ignore_dependencies and any(rule.mode == "gate" for rule in spec.dependencies):
         dependencies.check_gates(pipeline.id)
     return _accept(version, Run(pipeline=pipeline, version=version, params=dict(params or {}), priority=priority, trigger=trigger, **made_for))
@@ -162,6 +166,11 @@ def prepare(version: PipelineVersion, accepted: Sequence[Run]) -> list[NodeRun]:
         run.created_at = now
         run.hooks = {event: [stored(hook) for hook in hooks] for event, hooks in spec.hooks.items()} or None
     return [node_run for run in accepted for node_run in _node_runs(run, spec, graph)]
+
+
+def refuse_params(version: PipelineVersion, params: Mapping[str, Any], user: User | None) -> None:
+    """Errors: `MayNotName` for params that name a connection, which the user may not; `InvalidPipeline`."""
+    object_rules.refuse_params(_runnable(version.pipeline_id, version.number)[0], params, user)
 
 
 def node_count(version: PipelineVersion) -> int:

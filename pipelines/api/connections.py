@@ -195,7 +195,7 @@ class ConnectionsView(ApiView):
     def post(self, request: Request) -> Response:
         """Make a connection."""
         body = read_body(request, NewConnection, ignored=_SERVERS)
-        return _answer(connections.create(body.pop("conn_id"), body), status=201)
+        return _answer(connections.create(body.pop("conn_id"), body, user=request.user), status=201)
 
 
 class ConnectionView(ApiView):
@@ -244,7 +244,7 @@ class ConnectionView(ApiView):
     def _change(self, request: Request, conn_id: str, *, whole: bool) -> Response:
         body = read_body(request, ChangedConnection, ignored=_SERVERS)
         connections.refuse_renaming(conn_id, body.pop("conn_id", conn_id))
-        return _answer(connections.change(conn_id, body, whole=whole, seen=seen_versions(request)))
+        return _answer(connections.change(conn_id, body, whole=whole, seen=seen_versions(request), user=request.user))
 
     @extend_schema(
         operation_id="delete_connection",
@@ -298,7 +298,7 @@ class DraftTestView(ApiView):
         if not any(request.user.has_perm(f"connections.{right}") for right in ("create", "edit")):
             self.permission_denied(request)
         body = read_body(request, DraftConnection, ignored=_SERVERS)
-        return Response(connections.draft_tested(connections.draft(body)))
+        return Response(connections.draft_tested(connections.draft(body, user=request.user)))
 
 
 def _answer(row: Connection, status: int = 200) -> Response:

@@ -109,7 +109,7 @@ class VariablesView(ApiView):
     def post(self, request: Request) -> Response:
         """Make a variable."""
         body = read_body(request, NewVariable, ignored=_SERVERS)
-        return _answer(variables.create(body.pop("key"), body), status=201)
+        return _answer(variables.create(body.pop("key"), body, user=request.user), status=201)
 
 
 class VariableView(ApiView):
@@ -158,7 +158,7 @@ class VariableView(ApiView):
     def _change(self, request: Request, key: str, *, whole: bool) -> Response:
         body = read_body(request, ChangedVariable, ignored=_SERVERS)
         variables.refuse_renaming(key, body.pop("key", key))
-        return _answer(variables.change(key, body, whole=whole, seen=seen_versions(request)))
+        return _answer(variables.change(key, body, whole=whole, seen=seen_versions(request), user=request.user))
 
     @extend_schema(
         operation_id="delete_variable",

@@ -38,6 +38,7 @@ class PipelineRunView(ApiView):
             priority=body["priority"],
             trigger=Trigger.API,
             ignore_dependencies=body["ignore_dependencies"],
+            user=request.user,
         )
         return Response(AcceptedRunSerializer(run).data, status=202, headers=_location(run))
 

@@ -29,7 +29,7 @@ class PipelineDryRunView(ApiView):
         pipeline = find_pipeline(pipeline_id)
         body = read_body(request, DryRunRequest)
         document = PipelineVersion.objects.get(pipeline=pipeline, number=pipeline.version).document
-        return Response(dry_run(Draft(document, body.get("params", {}), str(pipeline.id))))
+        return Response(dry_run(Draft(document, body.get("params", {}), str(pipeline.id)), user=request.user))
 
 
 class DraftDryRunView(ApiView):
@@ -44,4 +44,4 @@ class DraftDryRunView(ApiView):
             self.permission_denied(request)
         if not isinstance(request.data, dict):
             raise BadRequest("The body must be a JSON object: a pipeline.")
-        return Response(dry_run(Draft.unsaved(request.data)))
+        return Response(dry_run(Draft.unsaved(request.data), user=request.user))

@@ -33,6 +33,7 @@ WITH_DATABASE = {
     "management",
     "guards",
     "stored",
+    "object_rules",
     "connections",
     "variables",
     "named_rows",
