@@ -22,6 +22,7 @@ from django.core.validators import validate_email
 
 from brokoli_site.common import outbound
 from brokoli_site.common.addresses import Allowed
+from brokoli_site.common.proxies import Trusted
 
 ENV_FILE = "BROKOLI_ENV_FILE"
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)=(?P<value>.*)")
@@ -184,6 +185,13 @@ def _allowed_networks(text: str, _: Mapping[str, Any]) -> Allowed:
         raise ValueError("networks and host names, such as 10.20.0.0/16,hooks.intern.example.org") from error
 
 
+def _trusted_proxies(text: str, _: Mapping[str, Any]) -> Trusted:
+    try:
+        return Trusted.read(text)
+    except ValueError as error:
+        raise ValueError("addresses and networks of proxies, such as 127.0.0.1,10.20.0.0/16; or unix") from error
+
+
 def _email(text: str, _: Mapping[str, Any]) -> dict[str, Any]:
     """Django's settings of that name; none without a URL."""
     if not text:
@@ -279,6 +287,13 @@ VARIABLES = (
     Variable("BROKOLI_SECRETS_DIR", "", "Folder of the files that `file://` secrets name. Empty: `BROKOLI_HOME/secrets`.", _under_home("secrets")),
     Variable("BROKOLI_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]", "Host names that the server answers to, separated by commas.", _names),
     Variable("BROKOLI_TRUSTED_ORIGINS", "", "Origins (`https://host`) that may send forms when a proxy ends TLS, separated by commas.", _origins),
+    Variable(
+        "BROKOLI_TRUSTED_PROXIES",
+        "",
+        "Addresses and networks of the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, separated by commas. Empty: nobody's.",
+        _trusted_proxies,
+    ),
+    Variable("BROKOLI_HTTPS", "false", "Whether people reach the server by https alone: cookies for it, HSTS, no plain http.", _boolean),
     Variable("BROKOLI_BIND", "127.0.0.1", "Address that the server listens on; `serve --host` sets it.", _text),
     Variable("BROKOLI_DEBUG", "false", "Django's debug mode. Never on a server that others reach.", _boolean),
     Variable("BROKOLI_WORKER_CONCURRENCY", "4", "Runs that one worker executes at the same time.", _integer(1, 256)),

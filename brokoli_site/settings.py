@@ -9,9 +9,10 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from brokoli_site import environment
-from brokoli_site.common import logs
+from brokoli_site.common import browser_policies, logs
 from brokoli_site.common.addresses import Allowed
 from brokoli_site.common.keys import secret_key
+from brokoli_site.common.proxies import Trusted
 from brokoli_site.common.secrets import Keyring, keyring
 from brokoli_site.common.version import VERSION
 
@@ -24,6 +25,8 @@ HOME: Path = _env["BROKOLI_HOME"]
 ARTIFACTS: Path = _env["BROKOLI_ARTIFACTS"]
 DATA_DIRS: tuple[Path, ...] = _env["BROKOLI_DATA_DIRS"]
 BIND: str = _env["BROKOLI_BIND"]
+TRUSTED_PROXIES: Trusted = _env["BROKOLI_TRUSTED_PROXIES"]
+HTTPS: bool = _env["BROKOLI_HTTPS"]
 WORKER_CONCURRENCY: int = _env["BROKOLI_WORKER_CONCURRENCY"]
 NODE_CONCURRENCY: int = _env["BROKOLI_NODE_CONCURRENCY"]
 POOL_SLOTS: int = _env["BROKOLI_POOL_SLOTS"]
@@ -67,6 +70,25 @@ ROOT_URLCONF = "brokoli_site.urls"
 ASGI_APPLICATION = "brokoli_site.asgi.application"
 APPEND_SLASH = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_PIPELINE_BYTES
+DATA_UPLOAD_MAX_NUMBER_FILES = 0  # no form takes one
+
+# --- what browsers are told, and TLS --------------------------------------------------------------------------------
+# The prefix `__Host-` is the browser's promise: this cookie was set by this very host, over TLS, for all of it.
+_COOKIES = "__Host-" if HTTPS else ""
+SESSION_COOKIE_NAME = f"{_COOKIES}sessionid"
+CSRF_COOKIE_NAME = f"{_COOKIES}csrftoken"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True  # a page of ours has the token in it
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+# Probes come from the machine itself, by address, and tell strangers one word.
+SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz|health|metrics)$"]
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {"DIRECTIVES": browser_policies.PAGES | ({"upgrade-insecure-requests": True} if HTTPS else {})}
+# HSTS for all names below this one (W005) and a place in the browsers' own lists (W021) are for the owner of the domain to decide.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"] if HTTPS else []
 
 # `runs` stands before `channels`, whose `runworker` command ours replaces.
 INSTALLED_APPS = [
@@ -94,8 +116,10 @@ MIDDLEWARE = [
     "brokoli_site.common.audit.AuditMiddleware",
     "brokoli_site.common.tracing.TracingMiddleware",
     "system.http_metrics.HttpMetricsMiddleware",
-    "system.probes.ProbesMiddleware",
+    "brokoli_site.common.browser_policies.BrowserPoliciesMiddleware",
+    "brokoli_site.common.https.HttpsMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "system.probes.ProbesMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -206,7 +230,6 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SERVE_PERMISSIONS": ["brokoli_site.common.permissions.RequiredPermission"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
 }
 
 # --- the system's cron, for those who let it look at the clock: see `system/crontab.py` -----------------------------

@@ -32,6 +32,18 @@ class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]  # Daphne 
 
     _received = 0
 
+    def process(self) -> Any:
+        # Daphne takes from any client where the application begins, which all addresses in answers begin with.
+        self.requestHeaders.removeHeader(b"Daphne-Root-Path")
+        return super().process()
+
+    def basic_error(self, status: int, status_text: bytes, body: str) -> None:
+        """Daphne's page for what never reaches the application, without the style in it."""
+        headers = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"X-Content-Type-Options", b"nosniff")]
+        headers.append((b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'"))
+        self.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
+        self.handle_reply({"type": "http.response.body", "body": f"{status} {status_text.decode('ascii')}: {body}\n".encode()})
+
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         kept = max(0, KEPT_BYTES - self._received)
         self._received += len(data)

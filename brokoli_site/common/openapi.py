@@ -9,6 +9,8 @@ from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiJsonRenderer2,
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from brokoli_site.common.problems import MEDIA_TYPE
 
@@ -77,7 +79,14 @@ class SchemaView(SpectacularAPIView):
 
 @extend_schema(exclude=True)
 class DocsView(SpectacularSwaggerView):
-    """`/api/docs`: the document, to browse and try; all its files come from this server."""
+    """`/api/docs`: the document, to browse and try; all its files come from this server, and nothing of it stands in the page itself."""
 
     required_permissions: ClassVar[Mapping[str, str]] = {"GET": ""}
     url_name = "schema"
+    template_name = "api/docs.html"
+
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        response: Response = super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
+        # For windows of other servers' logins, which this page has none of.
+        del response.headers["Cross-Origin-Opener-Policy"]
+        return response

@@ -191,7 +191,8 @@ def _problem(status: int, detail: str, code: str) -> dict[str, Any]:
 # --- Django's own handlers, for what fails outside a view of the API (`handler404` and the like in `urls.py`) ------------
 
 
-def _answer(request: HttpRequest, error: BrokoliError) -> HttpResponse:
+def answer(request: HttpRequest, error: BrokoliError) -> HttpResponse:
+    """The problem of an error, where no view is there to raise it."""
     body = problem_of(error) | _about(request)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
     return HttpResponse(dumps(body), status=error.status, content_type=MEDIA_TYPE, headers=headers)
@@ -203,17 +204,17 @@ def _is_api(request: HttpRequest) -> bool:
 
 def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _is_api(request):
-        return _answer(request, _as_ours(exception) or BadRequest())
+        return answer(request, _as_ours(exception) or BadRequest())
     return defaults.bad_request(request, exception)
 
 
 def handler403(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _answer(request, _Forbidden()) if _is_api(request) else defaults.permission_denied(request, exception)
+    return answer(request, _Forbidden()) if _is_api(request) else defaults.permission_denied(request, exception)
 
 
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _is_api(request):
-        return _answer(request, NotFound("There is no such address; /api/docs lists those that exist."))
+        return answer(request, NotFound("There is no such address; /api/docs lists those that exist."))
     return defaults.page_not_found(request, exception)
 
 
@@ -221,7 +222,7 @@ def handler500(request: HttpRequest) -> HttpResponse:
     """The last resort. A database that fails before a view begins (a middleware asks it too) is still a 503."""
     error = sys.exc_info()[1]
     if isinstance(error, OperationalError | InterfaceError):
-        return _answer(request, _busy())
+        return answer(request, _busy())
     if _is_api(request):
-        return _answer(request, BrokoliError("Something went wrong in the server. Its log has the details."))
+        return answer(request, BrokoliError("Something went wrong in the server. Its log has the details."))
     return defaults.server_error(request)
