@@ -320,9 +320,23 @@ VARIABLES = (
     Variable(
         "BROKOLI_REDIS_URL",
         "",
-        "Redis that tells web servers of news for `/api/ws`, so that they ask the database less often. Empty: none; nothing needs one.",
+        "Redis that tells web servers of news for `/api/ws`, and keeps the counters of rate limits for all of them. Empty: none; nothing needs one.",
         _redis,
     ),
+    Variable("BROKOLI_RATE_LIMIT", "6000", "Requests that one user may send in a minute. 0: any number.", _integer(0, 10_000_000)),
+    Variable(
+        "BROKOLI_RATE_LIMIT_STRANGERS",
+        "600",
+        "Requests in a minute from one address that show no credentials, or none that are known to be right (IPv6: from one /64). 0: any number.",
+        _integer(0, 10_000_000),
+    ),
+    Variable(
+        "BROKOLI_RATE_LIMIT_GUESSES",
+        "30",
+        "Wrong passwords in a minute from one address, and wrong tokens at one webhook. 0: any number.",
+        _integer(0, 10_000_000),
+    ),
+    Variable("BROKOLI_MAX_SOCKETS_PER_USER", "100", "WebSockets that one user keeps open at one web process.", _integer(1, 100_000)),
     Variable("BROKOLI_MAX_SOCKETS", "1000", "WebSockets that one web process keeps open at the same time.", _integer(1, 100_000)),
     Variable(
         "BROKOLI_PYTHON_PATHS",

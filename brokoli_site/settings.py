@@ -27,6 +27,9 @@ DATA_DIRS: tuple[Path, ...] = _env["BROKOLI_DATA_DIRS"]
 BIND: str = _env["BROKOLI_BIND"]
 TRUSTED_PROXIES: Trusted = _env["BROKOLI_TRUSTED_PROXIES"]
 HTTPS: bool = _env["BROKOLI_HTTPS"]
+RATE_LIMIT: int = _env["BROKOLI_RATE_LIMIT"]
+RATE_LIMIT_STRANGERS: int = _env["BROKOLI_RATE_LIMIT_STRANGERS"]
+RATE_LIMIT_GUESSES: int = _env["BROKOLI_RATE_LIMIT_GUESSES"]
 WORKER_CONCURRENCY: int = _env["BROKOLI_WORKER_CONCURRENCY"]
 NODE_CONCURRENCY: int = _env["BROKOLI_NODE_CONCURRENCY"]
 POOL_SLOTS: int = _env["BROKOLI_POOL_SLOTS"]
@@ -46,6 +49,7 @@ ALLOWED_NETWORKS: Allowed = _env["BROKOLI_ALLOWED_NETWORKS"]
 SECRETS_DIR: Path = _env["BROKOLI_SECRETS_DIR"]
 RETENTION_DAYS: int = _env["BROKOLI_RETENTION_DAYS"]
 MAX_SOCKETS: int = _env["BROKOLI_MAX_SOCKETS"]
+MAX_SOCKETS_PER_USER: int = _env["BROKOLI_MAX_SOCKETS_PER_USER"]
 REDIS_URL: str = _env["BROKOLI_REDIS_URL"]
 TRACES_ENDPOINT: str = _env["OTEL_EXPORTER_OTLP_ENDPOINT"]
 METRICS_TOKEN: str = _env["BROKOLI_METRICS_TOKEN"]
@@ -126,6 +130,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "brokoli_site.common.local_mode.LocalModeMiddleware",
+    "brokoli_site.common.rate_limits.RateLimitsMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -174,6 +179,22 @@ def _database(config: dict[str, Any]) -> dict[str, Any]:
 
 
 DATABASES = {"default": _database(_env["DATABASE_URL"])}
+# Of the rate limits. Culling forgets those who have not been there for longest; 20,000 are about 8 MB.
+CACHES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "counters": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "LOCATION": "counters",
+        "OPTIONS": {"MAX_ENTRIES": 20_000, "CULL_FREQUENCY": 10},
+    },
+}
+if REDIS_URL:
+    CACHES["shared_counters"] = {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "brokoli",
+        "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5},
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en"

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from django.db import DatabaseError, InterfaceError
 from brokoli_site.common.errors import BadRequest, BrokoliError, NotFound, Unavailable
 from brokoli_site.common.json import dumps
 from brokoli_site.common.problems import MEDIA_TYPE, RETRY_AFTER_SECONDS, problem_of
+from brokoli_site.common.rate_limits import TooManyRequests
 from runs.api.events import Handshake
 from runs.events.filters import ACCEPTED, EventFilter, Subscription, read_message
 from runs.events.frames import Batch, payloads
@@ -32,6 +33,7 @@ _READY_SECONDS = 4.0
 RECHECK_SECONDS = 30.0
 _RETRY_SECONDS = 0.5
 _MOST_WAITING = 16  # messages of a client that reads no answers
+_open: Counter[Any] = Counter()  # sockets of this process by the id of their user; None is the administrator of local mode
 _read = database_sync_to_async(replay, thread_sensitive=False)  # one client's replay does not wait for another's
 
 
@@ -45,7 +47,7 @@ class NoSuchSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels ha
 
     async def refuse_with(self, error: BrokoliError) -> None:
         headers = [(b"content-type", MEDIA_TYPE.encode())]
-        if error.status == Unavailable.status:
+        if error.status in (Unavailable.status, TooManyRequests.status):
             headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
         await self.refuse(error.status, headers, dumps(problem_of(error) | {"instance": self.scope["path"]}))
 
@@ -69,6 +71,7 @@ class EventsConsumer(NoSuchSocket):
         self._tasks: list[asyncio.Task[None]] = []
         self._tailer: Tailer
         self._ring: Ring | None = None
+        self._user_id: Any = None
         self._filter = EventFilter()
         self._seq = 0  # all wanted events up to here are sent
 
@@ -83,14 +86,24 @@ class EventsConsumer(NoSuchSocket):
         answer = await knock(self.django, self.scope)
         if not answer.handshake.admitted:
             await self.refuse(answer.status, answer.headers, answer.body)
-        elif self._tailer.clients >= settings.MAX_SOCKETS:
-            await self.refuse_with(Unavailable(f"This server has {settings.MAX_SOCKETS} WebSockets, the most that BROKOLI_MAX_SOCKETS allows."))
+        elif full := self._full(answer.handshake):
+            await self.refuse_with(full)
         else:
             await self._begin(answer.handshake)
+
+    def _full(self, handshake: Handshake) -> BrokoliError | None:
+        """Why there is no room for one more, of this user or at all."""
+        if handshake.user.pk is not None and _open[handshake.user.pk] >= settings.MAX_SOCKETS_PER_USER:
+            return TooManyRequests(f"You have {settings.MAX_SOCKETS_PER_USER} WebSockets, the most that BROKOLI_MAX_SOCKETS_PER_USER allows.")
+        if self._tailer.clients >= settings.MAX_SOCKETS:
+            return Unavailable(f"This server has {settings.MAX_SOCKETS} WebSockets, the most that BROKOLI_MAX_SOCKETS allows.")
+        return None
 
     async def _begin(self, handshake: Handshake) -> None:
         """The stream is followed before the client hears that it is connected: what is committed after that is never missed."""
         ring = self._ring = self._tailer.join(self._news)
+        self._user_id = handshake.user.pk
+        _open[self._user_id] += 1
         if not await self._ready(ring):
             self._leave()
             await self.refuse_with(Unavailable("The database is busy or cannot be reached; try again in a moment."))
@@ -128,6 +141,9 @@ class EventsConsumer(NoSuchSocket):
         if self._ring is not None:
             self._tailer.leave(self._ring, self._news)
             self._ring = None
+            _open[self._user_id] -= 1
+            if not _open[self._user_id]:
+                del _open[self._user_id]
 
     async def _ready(self, ring: Ring) -> bool:
         """Wait until the stream knows where it begins."""

@@ -9,6 +9,7 @@ from typing import Any
 from channels.db import database_sync_to_async
 from django.contrib.auth import get_user_model
 
+from brokoli_site.common.rate_limits import NOT_COUNTED
 from runs.api.events import HANDSHAKE, Handshake
 
 Message = Mapping[str, Any]
@@ -58,7 +59,7 @@ async def still_admitted(django: Application, scope: Scope, handshake: Handshake
     """
     if handshake.by_password:
         return bool(await database_sync_to_async(_still_allowed, thread_sensitive=False)(handshake.user))
-    answer = await knock(django, scope)
+    answer = await knock(django, {**scope, NOT_COUNTED: True})
     return answer.handshake.admitted or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 

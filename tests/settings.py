@@ -12,6 +12,8 @@ from brokoli_site.settings import DATABASES
 # Tests kill processes, never the machine: what the system's cache holds survives them, so they need not wait for the disk.
 if "init_command" in DATABASES["default"]["OPTIONS"]:
     DATABASES["default"]["OPTIONS"]["init_command"] += " PRAGMA synchronous=OFF;"
+# All tests of a process come from one address within a few minutes; those of the limits set their own.
+RATE_LIMIT = RATE_LIMIT_STRANGERS = RATE_LIMIT_GUESSES = 0
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # A test may look at a transaction for as long as it likes; the processes that it starts have the product's settings.
 DATABASES["default"]["OPTIONS"].pop("options", None)

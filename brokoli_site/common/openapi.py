@@ -41,8 +41,8 @@ class ProblemSerializer(serializers.Serializer[Any]):
 
 
 def problems(*statuses: int) -> dict[Any, Any]:
-    """Responses for `extend_schema`: these statuses, and those that any call may answer (400, 401, 403, 503), as problems."""
-    return {(status, MEDIA_TYPE): ProblemSerializer for status in sorted({400, 401, 403, 503, *statuses})}
+    """Responses for `extend_schema`: these statuses, and those that any call may answer (400, 401, 403, 429, 503), as problems."""
+    return {(status, MEDIA_TYPE): ProblemSerializer for status in sorted({400, 401, 403, 429, 503, *statuses})}
 
 
 class LocalModeScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
