@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve migrate test test-sqlite test-postgresql test-slow chaos lint format docs picture bench clean
+.PHONY: help setup demo serve migrate test test-sqlite test-postgresql test-slow chaos lint audit format docs picture bench clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ lint: $(DEVELOPMENT) ## Check style and types.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+
+audit: $(DEVELOPMENT) ## Look up known vulnerabilities of all that is installed: fails on one, and with status 3 where nobody could be asked.
+	@$(BIN)/python -m tests.advisories $(if $(LENIENT),--unknown-is-no-failure)
 
 bench: $(DEVELOPMENT) ## Measure, as ratios to baselines of the same run; keeps bench/latest.md.
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)

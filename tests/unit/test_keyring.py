@@ -31,7 +31,10 @@ def test_another_row_opens_nothing() -> None:
         Keyring((OLD,)).open(sealed, "row 2")
 
 
-@pytest.mark.parametrize("change", [lambda text: text[:-6], lambda text: text[:40] + ("B" if text[40] == "A" else "A") + text[41:], lambda text: text.rpartition(":")[0] + ":"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda text: text[:-6], lambda text: text[:40] + ("B" if text[40] == "A" else "A") + text[41:], lambda text: text.rpartition(":")[0] + ":"],
+)
 def test_what_was_tampered_with_does_not_open(change: "object") -> None:
     ring = Keyring((OLD,))
     with pytest.raises(SecretUnreadable, match="damaged"):
