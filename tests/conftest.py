@@ -11,6 +11,7 @@ from typing import Protocol
 import pytest
 from django.conf import settings
 
+from tests.contracts.workshop import kept_workshop, workshop  # noqa: F401 - fixtures for all
 from tests.node_types import stub_types  # noqa: F401 - a fixture for all
 from tests.programs import Program, Server, environment, free_port
 from tests.servers import loopback_allowed, mariadb_database, mariadb_target, postgres_database, postgres_target  # noqa: F401 - fixtures for all

@@ -150,5 +150,5 @@ class Server(Program):
     def _answers(self) -> bool:
         try:
             return requests.get(f"{self.url}/api/pipelines", timeout=5).status_code == 200
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False

@@ -3,6 +3,7 @@
 Configs name it by `${env.BROKOLI_VAR_WEB}`, so that they can be written down before it has a port.
 """
 
+import atexit
 import functools
 import json
 import os
@@ -22,6 +23,8 @@ served: dict[str, Path] = {}  # files by path
 stored: list[bytes] = []  # the bodies that were posted to /store
 _lock = threading.Lock()
 _keeping = ExitStack()
+# Later Python would end the block itself, and wait for ever for a thread that runs no more.
+atexit.register(_keeping.close)
 
 
 def _file(handler: BaseHTTPRequestHandler, params: Params) -> None:

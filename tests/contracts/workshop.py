@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pytest
 from pydantic import ValidationError
 
 from brokoli_site.common.errors import NodeError
@@ -87,8 +89,24 @@ class _Table(NodeType):
         return Query(context.config.sql)
 
 
+class _SandboxedTable(_Table):
+    """In the instance of those that read it, which saves a second one."""
+
+    name = "sandboxed_table"
+    trusted = False
+
+
 def _prepare_for_dry_run(node: NodeSpec, facts: RunFacts) -> tuple[NodeType, NodeConfig]:
-    return (_Table(), _TableConfig.model_validate(node.config)) if node.type == _Table.name else registry.prepare(node, facts)
+    table = {_Table.name: _Table, _SandboxedTable.name: _SandboxedTable}.get(node.type)
+    return (table(), _TableConfig.model_validate(node.config)) if table else registry.prepare(node, facts)
+
+
+@functools.cache
+def _maker() -> duckdb.DuckDBPyConnection:
+    """What makes inputs and looks at outputs. To start an instance takes 25 ms of the processor, more than most tests need for all they do."""
+    instance = duckdb.connect()
+    instance.execute("SET GLOBAL TimeZone = 'UTC'")
+    return instance
 
 
 class Workshop:
@@ -97,6 +115,7 @@ class Workshop:
     run_id = "run"
 
     def __init__(self, root: Path, memory_mib: int = 1024) -> None:
+        self.root = root
         self.folder = root / "data"
         self.folder.mkdir()
         self.store = ArtifactStore(root / "artifacts")
@@ -107,8 +126,7 @@ class Workshop:
             EngineLimits(memory_bytes=memory_mib * MIB, threads=2, concurrent_runs=1),
             self._prepare,
         )
-        self.maker = duckdb.connect()
-        self.maker.execute("SET TimeZone = 'UTC'")
+        self.maker = _maker().cursor()
         self._inputs: dict[str, InputArtifact] = {}
         self._attempts = 0
         self._kept = ExitStack()
@@ -116,6 +134,17 @@ class Workshop:
     def keep(self, resource: AbstractContextManager[object]) -> None:
         """Until the workshop closes."""
         self._kept.enter_context(resource)
+
+    def clear(self) -> None:
+        """As new, but for the engine: it serves the next test as a worker's serves its next run."""
+        self._kept.close()
+        self.maker.close()
+        self.maker = _maker().cursor()
+        self._inputs.clear()
+        self._attempts = 0
+        for path in (*(path for path in self.root.iterdir() if path != self.store.root), self.store.run_folder(self.run_id)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        self.folder.mkdir()
 
     def close(self) -> None:
         self._kept.close()
@@ -175,9 +204,10 @@ class Workshop:
         assert isinstance(result, Parked), log.text
         return result, log
 
-    def dry_run(self, type_name: str, given: Given, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """What a dry run answers for the node. Its inputs are the first rows of the data sets."""
-        sources = tuple(NodeSpec(f"node{number}", _Table.name, f"Node {number}", {"sql": sql}) for number, sql in enumerate(given.inputs, start=1))
+    def dry_run(self, type_name: str, given: Given, params: Mapping[str, Any] | None = None, *, across: bool = False) -> dict[str, Any]:
+        """What a dry run answers for the node. Its inputs are the first rows of the data sets; `across`: they come from another instance."""
+        table = _Table if registry.get(type_name).trusted != across else _SandboxedTable
+        sources = tuple(NodeSpec(f"node{number}", table.name, f"Node {number}", {"sql": sql}) for number, sql in enumerate(given.inputs, start=1))
         node = NodeSpec(id="node", type=type_name, name="The node", config=dict(given.config))
         spec = PipelineSpec("The pipeline", (*sources, node), tuple(EdgeSpec(source.id, node.id) for source in sources))
         facts = RunFacts(self.run_id, "pipeline", "The pipeline", params or {}, vault=given.vault)
@@ -233,3 +263,17 @@ def problems_at_save(type_name: str, config: Mapping[str, Any], inputs: Sequence
         return [Problem(f"Field '{field}' {sentence}.", field=field) for field, sentence, _ in config_problems(error, normalised)]
     analysis = node_type.analyse(NodeSpec("node", type_name, "The node", normalised), model, inputs)
     return [problem for problem in analysis.problems if problem.severity == "error"]
+
+
+@pytest.fixture(scope="session")
+def kept_workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    made = Workshop(tmp_path_factory.mktemp("workshop"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def workshop(kept_workshop: Workshop) -> Iterator[Workshop]:
+    """One whose engine served other tests before. Who looks at the engine itself, or leaves a node at work, makes a `Workshop` of its own."""
+    yield kept_workshop
+    kept_workshop.clear()

@@ -6,9 +6,7 @@ PostgreSQL through pg8000 stands for them: a real server, and a driver that only
 import datetime as dt
 import itertools
 import json
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,13 +21,6 @@ from tests.servers import Database
 
 pytestmark = pytest.mark.any_database
 _nodes = itertools.count(1)
-
-
-@pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    made = Workshop(tmp_path)
-    yield made
-    made.close()
 
 
 def generic(database: Database, **changes: Any) -> Vault:

@@ -1,8 +1,6 @@
 """`migrate` between real servers."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ from pipelines.nodes.base import Stop
 from pipelines.vault import Vault
 from tests.contracts.case import Given
 from tests.contracts.workshop import Outcome, Workshop
+from tests.patience import within
 from tests.programs import wait_for
 from tests.servers import Database
 
@@ -20,13 +19,6 @@ SERIES = {
     "mysql": "SELECT seq AS id, concat('name ', seq) AS name, CAST(seq AS DECIMAL(12, 2)) AS amount FROM seq_1_to_{}",
 }
 TABLE = "CREATE TABLE target (id BIGINT PRIMARY KEY, name VARCHAR(100), amount DECIMAL(30, 6))"
-
-
-@pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    made = Workshop(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture(params=[("postgres", "mariadb"), ("mariadb", "postgres")], ids=["postgresql to mariadb", "mariadb to postgresql"])
@@ -87,8 +79,8 @@ def test_a_stop_leaves_the_destination_as_it_was(workshop: Workshop, pair: tuple
     wait_for(lambda: pair[1].others() == 1)
     thread.join(0.5)
     stop.stop(NodeCancelled("The run was cancelled."))
-    thread.join(3)
+    thread.join(within(3))
     assert not thread.is_alive()
     assert [type(error) for error in errors] == [NodeCancelled]
     assert pair[1].rows("SELECT id, name FROM target") == [(-1, "kept")]
-    wait_for(lambda: pair[0].others() == 0, 5)
+    wait_for(lambda: pair[0].others() == 0)

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,11 +29,9 @@ def attempt(act):
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, settings: LazySettings) -> Iterator[Workshop]:
+def workshop(workshop: Workshop, settings: LazySettings) -> Workshop:
     settings.DISABLED_NODE_TYPES = ()
-    made = Workshop(tmp_path)
-    yield made
-    made.close()
+    return workshop
 
 
 def ask(workshop: Workshop, script: str, **config: object) -> list[str]:

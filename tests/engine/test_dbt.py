@@ -5,7 +5,6 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,9 @@ CONFIG = {"project_dir": "project", "conn_id": "files", "target_schema": "marts"
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, settings: Any) -> Iterator[Workshop]:
+def workshop(workshop: Workshop, settings: Any) -> Workshop:
     settings.ALLOWED_NETWORKS = Allowed.read("127.0.0.0/8")
-    made = Workshop(tmp_path)
-    yield made
-    made.close()
+    return workshop
 
 
 def test_a_profile_is_made_from_a_connection_and_its_password_is_in_no_argument_file_or_log(workshop: Workshop) -> None:

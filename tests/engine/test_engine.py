@@ -16,6 +16,7 @@ from runs import faults
 from runs.engine import NodeResult, RunSession
 from runs.output import Attempts
 from tests.engine.conftest import MIB, Plant, make_plant
+from tests.patience import within
 
 ENDLESS = "SELECT sum(a.i * b.i) AS s FROM range(10_000_000) a(i), range(10_000_000) b(i)"
 
@@ -234,7 +235,7 @@ def test_a_cancelled_query_ends_within_a_second(plant: Plant, session: RunSessio
     with pytest.raises(NodeCancelled, match="The run was cancelled"):
         plant.run(session, work, stop=stop, trusted=trusted)
     canceller.join()
-    assert time.monotonic() - took[0] < 1
+    assert time.monotonic() - took[0] < within(1)
     assert plant.files() == []
 
 

@@ -28,13 +28,6 @@ from tests.workbooks import with_members, workbook
 MIB = 1024**2
 
 
-@pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    made = Workshop(tmp_path)
-    yield made
-    made.close()
-
-
 # --- what unpacks to more than it should ------------------------------------------------------------------------------
 
 
@@ -293,17 +286,17 @@ def test_a_workbook_that_cannot_be_finished_leaves_the_old_file(workshop: Worksh
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MiB, where the account may mount one."""
+    """A disk of 4 MiB, where the account may mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, check=False)
+    mounted = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, check=False)
     if not mounted or mounted.returncode:
         pytest.skip("mounting a tmpfs needs rights that this account does not have")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-LARGE = "SELECT i AS id, md5(i::VARCHAR) AS a, sha256(i::VARCHAR) AS b FROM range(250_000) t(i)"
+LARGE = "SELECT i AS id, md5(i::VARCHAR) AS a, sha256(i::VARCHAR) AS b FROM range(110_000) t(i)"
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet", "a.jsonl", "a.sql"])

@@ -4,7 +4,6 @@ import errno
 import gzip
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from pipelines.nodes import unpacking
 from pipelines.nodes.base import Stop
 from tests.contracts.case import Given
 from tests.contracts.workshop import Workshop
-
-
-@pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    made = Workshop(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.csv.gz", "a.json", "a.parquet", "a.sql"])

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,9 @@ WAREHOUSE = vault_of("postgres", "warehouse", {"token": TOKEN}, CANARY, host="db
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, settings: LazySettings) -> Iterator[Workshop]:
+def workshop(workshop: Workshop, settings: LazySettings) -> Workshop:
     settings.DISABLED_NODE_TYPES = ()
-    made = Workshop(tmp_path)
-    yield made
-    made.close()
+    return workshop
 
 
 def run(workshop: Workshop, type_name: str, config: Mapping[str, Any], vault: Vault, log: Log) -> list[Any]:

@@ -5,9 +5,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from pipelines import documents, validation
 from runs.engine import InputArtifact, schema_of
@@ -17,13 +14,6 @@ from tests.contracts.workshop import Outcome, Workshop
 DOCUMENT = json.loads((Path(__file__).parent / "sdk_expressions.json").read_text())
 NODES = {node["id"]: node for node in DOCUMENT["nodes"]}
 TRIPS = "carrier,distance,minutes\nAA,600,60\nAA,300,0\n,1200,120\nAA,200,30\nUA,900,\n"
-
-
-@pytest.fixture
-def workshop(tmp_path: Path) -> Any:
-    made = Workshop(tmp_path)
-    yield made
-    made.close()
 
 
 def run(workshop: Workshop, node_id: str, upstream: Outcome | None = None) -> Outcome:

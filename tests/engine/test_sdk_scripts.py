@@ -25,13 +25,6 @@ SCRIPTS = {node["id"]: node["config"] for node in [*DOCUMENT["nodes"], *EVERY_FO
 ORDERS = "SELECT i::BIGINT AS id, i * 1.5::DOUBLE AS amount, CASE WHEN i % 2 = 1 THEN 'DE' ELSE 'US' END AS country FROM range(6) t(i)"
 
 
-@pytest.fixture
-def workshop(tmp_path: Path) -> Any:
-    made = Workshop(tmp_path)
-    yield made
-    made.close()
-
-
 def run(workshop: Workshop, node_id: str, upstream: Outcome | None = None, **params: Any) -> Outcome:
     inputs = []
     if upstream is not None:

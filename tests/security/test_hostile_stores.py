@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -24,13 +23,6 @@ from tests.contracts.case import Given
 from tests.contracts.workshop import Workshop
 
 pytestmark = pytest.mark.any_database
-
-
-@pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    made = Workshop(tmp_path)
-    yield made
-    made.close()
 
 
 # --- listings -------------------------------------------------------------------------------------------------------

@@ -24,13 +24,6 @@ CANARY = "canary-of-the-token"
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    made = Workshop(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def vault() -> Vault:
     identity = "variable:token"
     return Vault({"token": StoredVariable("token", "secret", django_settings.KEYRING.seal(CANARY, identity), identity)})

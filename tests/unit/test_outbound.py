@@ -13,6 +13,7 @@ import pytest
 from brokoli_site.common import outbound
 from brokoli_site.common.addresses import AddressRefused, Allowed, UnknownHost
 from brokoli_site.common.outbound import BrokenOff, Client, Limits, NotReached, OutboundError, TooMuch, TooSlow, opened
+from tests.patience import within
 from tests.receivers import answer, receiver
 
 LOOPBACK = Allowed.read("127.0.0.1/32")
@@ -133,7 +134,7 @@ def test_a_server_that_stalls_or_drips_is_left_at_the_deadline() -> None:
             start = time.monotonic()
             with pytest.raises(TooSlow, match=r"0\.3 s"):
                 get(server.url(), limits(seconds=0.3))
-            assert time.monotonic() - start < 0.8
+            assert time.monotonic() - start < within(0.8)
 
 
 def test_a_body_that_drips_is_left_at_the_deadline() -> None:
@@ -146,7 +147,7 @@ def test_a_body_that_drips_is_left_at_the_deadline() -> None:
         start = time.monotonic()
         with pytest.raises(TooSlow):
             get(server.url(), limits(seconds=0.3))
-        assert time.monotonic() - start < 0.8
+        assert time.monotonic() - start < within(0.8)
 
 
 def test_what_is_read_is_bounded_also_when_it_was_compressed() -> None:
@@ -222,7 +223,7 @@ def test_a_client_keeps_its_connection_and_each_request_has_its_own_time() -> No
         with pytest.raises(TooSlow), client.opened("GET", server.url()) as found:
             for _ in found.chunks(10**12):
                 pass
-        assert 0.4 < time.monotonic() - start < 1
+        assert 0.4 < time.monotonic() - start < within(1)
         assert len({request.client for request in server.received}) == 1
 
 
@@ -284,8 +285,8 @@ def test_a_client_breaks_off_at_once_whatever_it_waits_for(phase: str, monkeypat
         assert entered.wait(5)
         start = time.monotonic()
         client.break_off()
-        thread.join(5)
-        assert time.monotonic() - start < 0.8
+        thread.join(within(5))
+        assert time.monotonic() - start < within(0.8)
         assert [type(error) for error in errors] == [BrokenOff]
         with pytest.raises(BrokenOff), client.opened("GET", url):
             pass
@@ -315,7 +316,7 @@ def test_a_silence_is_told_from_a_long_answer() -> None:
         start = time.monotonic()
         with pytest.raises(TooSlow, match=r"nothing for 0\.2 s"):
             get(server.url(), Limits(5, 0, LOOPBACK, idle_seconds=0.2))
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < within(1)
 
 
 def test_a_head_without_end_is_not_read_to_its_end() -> None:

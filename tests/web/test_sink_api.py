@@ -17,6 +17,7 @@ from pipelines.nodes.base import Stop
 from pipelines.spec import RetryPolicy
 from tests.contracts.case import Given
 from tests.contracts.workshop import Log, Workshop
+from tests.patience import within
 from tests.programs import free_port
 from tests.receivers import Receiver, answer, receiver
 from tests.web.connections import http_vault
@@ -174,7 +175,7 @@ def test_a_mail_server_that_says_nothing_is_left_when_the_node_is_cancelled(work
             connected, _ = listening.accept()
             start = time.monotonic()
             running.stop.stop(NodeCancelled("The run was cancelled."))
-            running.thread.join(5)
+            running.thread.join(within(5))
             connected.close()
-            assert time.monotonic() - start < 1
+            assert time.monotonic() - start < within(1)
             assert [type(error) for error in running.errors] == [NodeCancelled]

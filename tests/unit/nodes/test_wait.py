@@ -1,8 +1,6 @@
 """What a wait answers while what it waits for is not there, and when it gives up."""
 
 import datetime as dt
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +20,9 @@ END = dt.datetime(2024, 5, 7, tzinfo=dt.UTC)
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, settings: Any) -> Iterator[Workshop]:
+def workshop(workshop: Workshop, settings: Any) -> Workshop:
     settings.ALLOWED_NETWORKS = Allowed.read("127.0.0.0/8")
-    made = Workshop(tmp_path)
-    yield made
-    made.close()
+    return workshop
 
 
 def config(condition: str, **more: Any) -> Given:
