@@ -370,6 +370,7 @@ VARIABLES = (
         "File of further variables, one `NAME=value` a line, readable by the processes' account alone. The environment goes before it.",
         _env_file,
     ),
+    Variable("BROKOLI_LOGIN_HOURS", "12", "Hours that a login lasts: a session, or the token of `POST /api/auth/login`.", _integer(1, 8760)),
     Variable(
         "BROKOLI_METRICS_TOKEN",
         "",

@@ -52,6 +52,7 @@ MAX_SOCKETS: int = _env["BROKOLI_MAX_SOCKETS"]
 MAX_SOCKETS_PER_USER: int = _env["BROKOLI_MAX_SOCKETS_PER_USER"]
 REDIS_URL: str = _env["BROKOLI_REDIS_URL"]
 TRACES_ENDPOINT: str = _env["OTEL_EXPORTER_OTLP_ENDPOINT"]
+LOGIN_HOURS: int = _env["BROKOLI_LOGIN_HOURS"]
 METRICS_TOKEN: str = _env["BROKOLI_METRICS_TOKEN"]
 MAX_BODY_BYTES = 1024 * 1024
 MAX_PIPELINE_BYTES = 5 * 1024 * 1024
@@ -108,6 +109,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "system",  # after `auth`, whose admin it replaces
     "accounts",  # after all that have rights, which its roles hold
+    "axes",
     "django_crontab",
     "django_filters",
     "rest_framework",
@@ -133,6 +135,7 @@ MIDDLEWARE = [
     "brokoli_site.common.rate_limits.RateLimitsMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",  # last, because it answers for the view
 ]
 
 TEMPLATES = [
@@ -150,10 +153,24 @@ TEMPLATES = [
     }
 ]
 
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+    {"NAME": "accounts.passwords.EndsTokens"},
 ]
+AUTHENTICATION_BACKENDS = ["accounts.backends.GuardedBackend"]
+LOGIN_URL, LOGIN_REDIRECT_URL = "/login", "/"
+SESSION_COOKIE_AGE = LOGIN_HOURS * 3600
+
+# Guessers of passwords: see `accounts/lockout.py`.
+AXES_HANDLER = "accounts.lockout.Guard"
+AXES_LOCKOUT_CALLABLE = "accounts.lockout.locked_out"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_ENABLE_ADMIN = False  # a page of ours shows the counters, to those who manage users
+AXES_VERBOSE = False
 
 
 def _database(config: dict[str, Any]) -> dict[str, Any]:
@@ -223,7 +240,8 @@ WHITENOISE_USE_FINDERS = True
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "brokoli_site.common.local_mode.LocalModeAuthentication",
-        "rest_framework.authentication.BasicAuthentication",
+        "accounts.authentication.BearerAuthentication",
+        "accounts.authentication.BasicAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["brokoli_site.common.permissions.RequiredPermission"],
@@ -245,6 +263,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "RunStatus": "runs.api.serializers.RUN_STATUSES",
         "NodeStatus": "runs.api.serializers.NODE_STATUSES",
+        "TokenKind": "accounts.models.ApiToken.Kind",
         "BackfillStatus": "runs.api.serializers.BACKFILL_STATUSES",
     },
     "SERVE_INCLUDE_SCHEMA": False,

@@ -8,15 +8,20 @@ whole of a large download would wait in memory for a slow client. Here the appli
 WebSockets are in `brokoli_site.sockets`.
 """
 
+import os
+import sys
 from typing import Any
 
 import daphne.server
+import django
 from daphne import http_protocol
-from daphne.cli import CommandLineInterface
+from daphne.cli import DEFAULT_HOST, CommandLineInterface
 from daphne.server import Server
+from django.db import connections
 from twisted.internet import reactor
 from twisted.internet.defer import DeferredList
 
+from brokoli_site.common import exposure
 from brokoli_site.flow import Flow
 from brokoli_site.sockets import CLOSING_SECONDS, EXTENSIONS, FRAMES, MESSAGE_BYTES, Socket, SocketFactory
 
@@ -92,6 +97,20 @@ class PatientServer(Server):  # type: ignore[misc]  # Daphne has no types
 
 class Web(CommandLineInterface):  # type: ignore[misc]  # Daphne has no types
     server_class = PatientServer
+
+    def run(self, args: list[str]) -> None:
+        """However it is started, what it listens on decides about local mode; and others are not let in where nobody may log in."""
+        given = self.parser.parse_args(args)
+        elsewhere = given.unix_socket or given.file_descriptor is not None or given.socket_strings
+        # Of a socket that somebody else opened, or that a sentence of Twisted's describes, nobody here can tell who reaches it.
+        host = "" if elsewhere else given.host or DEFAULT_HOST
+        os.environ["BROKOLI_BIND"] = host or "elsewhere"
+        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "brokoli_site.settings")
+        django.setup()
+        if sentence := exposure.fault(host):
+            sys.exit(f"brokoli: {sentence}")
+        connections.close_all()
+        super().run(args)
 
 
 def main() -> None:

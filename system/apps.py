@@ -22,4 +22,5 @@ class SystemConfig(AppConfig):
         checks.register(check_exposure, checks.Tags.security, deploy=True)
         rights.register(self.name, RIGHTS)
         added_chores.makers.append("system.openlineage.chore")
+        added_chores.makers.append("system.forgetting.chore")
         audit.writers.append("system.audit.write")

@@ -4,7 +4,6 @@ A request counts as local when the server listens on loopback, the peer is loopb
 forwarded it, and it was not sent by a page of another origin (a web page may make a browser post to localhost).
 """
 
-import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,8 @@ from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
+
+from brokoli_site.common.exposure import is_loopback
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # A header whose name begins so was written by a proxy, for somebody who may be anywhere.
@@ -49,11 +50,9 @@ class LocalAdministrator:
         return True
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address.strip("[]")).is_loopback
-    except ValueError:
-        return address == "localhost"
+def is_local_administrator(user: Any) -> bool:
+    """Whether this is the person at this machine, no row of the database."""
+    return isinstance(user, LocalAdministrator)
 
 
 def host_name(host: str) -> str:
@@ -64,7 +63,7 @@ def host_name(host: str) -> str:
 def is_local(meta: dict[str, Any]) -> bool:
     """Whether the request with these WSGI-style headers is from this machine and from no foreign page."""
     host = str(meta.get("HTTP_HOST", ""))
-    if not _is_loopback(settings.BIND) or not _is_loopback(str(meta.get("REMOTE_ADDR", ""))):
+    if not is_loopback(settings.BIND) or not is_loopback(str(meta.get("REMOTE_ADDR", ""))):
         return False
     if host_name(host) not in _LOCAL_NAMES or any(name.startswith(_FORWARDED) for name in meta):
         return False
@@ -90,7 +89,9 @@ class LocalModeAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         # DRF asks the first class what to send; without a scheme it would answer 403 to a request that has no credentials.
-        return 'Basic realm="Brokoli"'
+        if request.headers.get("Authorization", "")[:7].lower() == "bearer ":
+            return 'Bearer realm="Brokoli", error="invalid_token"'
+        return 'Basic realm="Brokoli", Bearer realm="Brokoli"'
 
 
 class LocalModeMiddleware:

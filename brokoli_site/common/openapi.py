@@ -1,8 +1,10 @@
 """The OpenAPI document: what it says of every call alike, and where it is served."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, ClassVar
 
+from django.contrib.auth.views import redirect_to_login
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiJsonRenderer2, OpenApiYamlRenderer
@@ -89,4 +91,11 @@ class DocsView(SpectacularSwaggerView):
         response: Response = super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
         # For windows of other servers' logins, which this page has none of.
         del response.headers["Cross-Origin-Opener-Policy"]
+        return response
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """A person in a browser is sent to log in first; programs are told what is missing."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if response.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("Accept", ""):
+            return redirect_to_login(request.get_full_path())
         return response

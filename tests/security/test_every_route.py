@@ -16,7 +16,21 @@ pytestmark = pytest.mark.any_database
 # Signed in is enough: it is the description of the API, or of what the server understands, and the same for everybody.
 FOR_ANYBODY_SIGNED_IN = {"GET /api/schema", "GET /api/docs", "GET /api/capabilities"}
 # Asks for the token of its pipeline; `test_webhooks.py` has what it tells those who do not know it.
-FOR_STRANGERS = {"POST /api/pipelines/*/webhook"}
+FOR_STRANGERS = {"POST /api/pipelines/*/webhook", "POST /api/auth/login", "GET /api/auth/setup"}
+# Of one's own: `tests/api/test_accounts.py` has what each answers, and what it does not to a program's token.
+OF_ONES_OWN = {
+    *("POST /api/auth/logout", "GET /api/auth/me", "GET /api/auth/me/permissions", "POST /api/auth/password"),
+    *("GET /api/auth/tokens", "POST /api/auth/tokens", "DELETE /api/auth/tokens/*"),
+}
+ACCOUNTS = {
+    "POST /api/auth/setup": "settings.manage_users",
+    "GET /api/roles": "settings.view",
+    "GET /api/users": "settings.manage_users",
+    "POST /api/users": "settings.manage_users",
+    "GET /api/users/*": "settings.manage_users",
+    "PATCH /api/users/*": "settings.manage_users",
+    "DELETE /api/users/*": "settings.manage_users",
+}
 # Asks for one of two more rights; `tests/api/test_dry_runs.py` and `test_connection_routes.py` have who may.
 ASKS_FOR_MORE = {"POST /api/pipelines/dry-run", "POST /api/connections/test"}
 ID = "019a9f3c-5b1e-7c42-9d0e-2f6a4c1b8e70"
@@ -50,7 +64,7 @@ def listed() -> dict[str, str]:
     pipelines = {re.sub(r"/(ID|1)(?=/|$)", "/*", name): f"pipelines.{right}" for name, right in test_pipeline_routes.CALLS.items()}
     runs = {f"{method} {re.sub(r'{[^}]*}|first$|(?<=nodes/)first|warehouse', '*', path)}": right for method, path, right in test_run_rights.CALLS}
     stored = {name.replace("/ID", "/*"): right for name, right in test_connection_routes.CALLS.items()}
-    return {name.partition("?")[0]: right for name, right in (pipelines | runs | stored).items()}
+    return {name.partition("?")[0]: right for name, right in (pipelines | runs | stored | ACCOUNTS).items()}
 
 
 def test_there_are_routes() -> None:
@@ -60,11 +74,11 @@ def test_there_are_routes() -> None:
 def test_outside_of_the_api_there_is_little() -> None:
     """`tests/api/test_health.py` and `test_metrics.py` have who may see what of these two; the admin asks for a login by itself."""
     tops = {str(pattern.pattern) for pattern in get_resolver().url_patterns}
-    assert {top for top in tops if not top.startswith("api/")} == {"health", "metrics", "admin/", ""}
+    assert {top for top in tops if not top.startswith("api/")} == {"health", "metrics", "login", "logout", "admin/", ""}
 
 
 def test_every_call_names_its_right() -> None:
-    assert {name for name, right in CALLS.items() if not right} == FOR_ANYBODY_SIGNED_IN | FOR_STRANGERS
+    assert {name for name, right in CALLS.items() if not right} == FOR_ANYBODY_SIGNED_IN | FOR_STRANGERS | OF_ONES_OWN
     assert all(issubclass(view, ApiView) for address, view in routes() if f"GET {address}" not in FOR_ANYBODY_SIGNED_IN)
 
 
@@ -73,7 +87,7 @@ def test_every_call_stands_in_a_list_with_that_right() -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("name", sorted(set(CALLS) - FOR_STRANGERS))
+@pytest.mark.parametrize("name", sorted(set(CALLS) - FOR_STRANGERS - OF_ONES_OWN))
 def test_a_stranger_and_whoever_has_no_right_get_nowhere(name: str) -> None:
     user = User.objects.create_user("somebody")
     method, address = name.split()
@@ -84,7 +98,7 @@ def test_a_stranger_and_whoever_has_no_right_get_nowhere(name: str) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("name", sorted(set(CALLS) - FOR_ANYBODY_SIGNED_IN - FOR_STRANGERS))
+@pytest.mark.parametrize("name", sorted(set(CALLS) - FOR_ANYBODY_SIGNED_IN - FOR_STRANGERS - OF_ONES_OWN))
 def test_all_other_rights_together_are_not_enough(name: str) -> None:
     user = User.objects.create_user("somebody")
     app, codename = CALLS[name].split(".")

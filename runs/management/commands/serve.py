@@ -1,18 +1,17 @@
 """`manage.py serve`: the web server and the workers of one machine, under one Ctrl-C."""
 
 import argparse
-import ipaddress
 import os
 import socket
 import sys
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
+from brokoli_site.common import exposure
 from brokoli_site.common.migrations import is_up_to_date
 from pipelines import sealing
 from runs.supervisor import Child, Supervisor
@@ -59,12 +58,8 @@ class Command(BaseCommand):
 
     def _check_exposure(self, host: str) -> None:
         """A server that others can reach needs somebody who may log in, and a key that the operator chose."""
-        if _is_loopback(host):
-            return
-        if not get_user_model()._default_manager.exists():
-            raise CommandError(f"{host} can be reached by others and there is no user yet: run `manage.py createsuperuser` first.")
-        if not os.environ.get("BROKOLI_SECRET_KEY"):
-            raise CommandError(f"{host} can be reached by others: set BROKOLI_SECRET_KEY to a secret of 32 characters or more.")
+        if sentence := exposure.fault(host):
+            raise CommandError(sentence)
 
     def _check_port(self, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -80,10 +75,3 @@ def _web_command(host: str, port: int) -> list[str]:
     # Verbosity 0: Daphne would print a line of its own for each request, with the whole query in it.
     daphne = ["--bind", host, "--port", str(port), "--verbosity", "0", "--no-server-name", "brokoli_site.asgi:application"]
     return [sys.executable, "-m", "brokoli_site.web", *daphne]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
