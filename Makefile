@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve migrate test test-sqlite test-postgresql test-slow chaos lint audit format docs picture bench clean
+.PHONY: help setup demo serve migrate test test-sqlite test-postgresql test-slow chaos fuzz lint audit format docs picture bench clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -67,6 +67,10 @@ test-slow: $(DEVELOPMENT) ## Run the tests that take longer, on both databases, 
 chaos: $(DEVELOPMENT) ## Kill workers at random under RUNS (1000) runs and prove that none is lost: DATABASE, WORKERS, SECONDS, SEED.
 	@$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(WORKERS),--workers $(WORKERS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(DEVELOPMENT) ## Ask every call what its OpenAPI document allows, and what not, as each role: REQUESTS (20000), DATABASE, SEED, CALLERS, OPERATIONS.
+	@$(BIN)/python -m tests.fuzz $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(CALLERS),--callers $(CALLERS)) $(if $(OPERATIONS),--operations '$(OPERATIONS)') $(if $(VERBOSE),--verbose)
 
 lint: $(DEVELOPMENT) ## Check style and types.
 	@$(BIN)/ruff check .

@@ -287,6 +287,7 @@ _TYPES = (
     ),
 )
 TYPES: Mapping[str, ConnectionType] = {found.name: found for found in _TYPES}
+NAMES = tuple(TYPES)
 
 
 def faults(values: Values) -> Iterator[Fault]:

@@ -30,7 +30,8 @@ LONGEST_SECRET = 20_000
 LONGEST_EXTRA = 64_000  # characters of all options together, as JSON
 LONGEST_NAME = 100
 RESERVED = frozenset({"test"})  # a part of an address of the API
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+_NAME = re.compile(NAME.strip("^$"))
 _NAME_RULE = (
     f"A name has 1 to {LONGEST_NAME} letters, digits, dots, hyphens and underscores, and begins with a letter, digit or underscore; 'test' is taken."
 )

@@ -49,7 +49,8 @@ def normalised(document: Mapping[str, Any]) -> dict[str, Any]:
     Accepts anything: what cannot be read stays as it is, for validation to name. Normalising twice changes nothing.
     """
     found = {key: document[key] if document.get(key) is not None else _fresh(default) for key, default in DEFAULTS.items()}
-    found["schedule_timezone"] = found["schedule_timezone"] or DEFAULTS["schedule_timezone"]
+    if found["schedule_timezone"] == "":
+        found["schedule_timezone"] = DEFAULTS["schedule_timezone"]
     if isinstance(found["nodes"], list):
         found["nodes"] = [_node(node) if isinstance(node, Mapping) else node for node in found["nodes"]]
     rest = webhook_tokens.without(document)

@@ -20,7 +20,8 @@ from pipelines.vault import VARIABLE_TYPES
 
 LONGEST_KEY = 100
 LONGEST_VALUE = 64_000  # characters of its JSON
-_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+KEY = r"^[A-Za-z_][A-Za-z0-9_.-]*$"
+_KEY = re.compile(KEY.strip("^$"))
 _KEY_RULE = f"A key has 1 to {LONGEST_KEY} letters, digits, dots, hyphens and underscores, and begins with a letter or an underscore."
 
 

@@ -61,14 +61,48 @@ class LocalModeScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untype
 
 
 class StrictSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
-    """Says of strict bodies that no other field is accepted."""
+    """Says of strict bodies and queries that no other field is accepted, and of texts that they must not be blank."""
 
     target_class = "brokoli_site.common.api.StrictSerializer"
     match_subclasses = True
 
     def map_serializer(self, auto_schema: AutoSchema, direction: Any) -> Any:
         schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)  # type: ignore[no-untyped-call]
+        fields = self.target.fields if isinstance(self.target, serializers.Serializer) else self.target().fields
+        for name, described in schema.get("properties", {}).items():
+            found = fields[name]
+            if isinstance(found, serializers.CharField) and not found.allow_blank and "$ref" not in described:
+                described.setdefault("minLength", 1)
+                described.setdefault("pattern", r"\S" if found.trim_whitespace else r"^[^\u0000]*$")
         return {**schema, "additionalProperties": False}
+
+
+def plain_nulls(result: Any, **_: Any) -> Any:
+    """Spectacular's hook after the document is made: `oneOf` has null once at most.
+
+    A field of any value that may be null would be "anything or null, but not both", which null itself is not.
+    """
+    waiting = [result]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            if _NULL in found.get("oneOf", ()):
+                _say_null_once(found)
+            waiting.extend(found.values())
+        elif isinstance(found, list):
+            waiting.extend(found)
+    return result
+
+
+_NULL = {"type": "null"}
+
+
+def _say_null_once(schema: dict[str, Any]) -> None:
+    ways = [way for way in schema["oneOf"] if way != _NULL]
+    if {} in ways:
+        del schema["oneOf"]
+    else:
+        schema["oneOf"] = [*ways, _NULL]
 
 
 @extend_schema(exclude=True)

@@ -31,7 +31,7 @@ class PageQuery(StrictSerializer):
 class CursorQuery(StrictSerializer):
     """Query parameters of a listing by cursor; derive from it and add filters."""
 
-    after = serializers.CharField(max_length=64, required=False, help_text="The cursor of the page before.")
+    after = serializers.CharField(max_length=64, required=False, help_text="The `cursor` of the page before.")
     limit = serializers.IntegerField(min_value=1, max_value=MOST_PER_PAGE, required=False, help_text="Items on a page.")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -58,10 +58,20 @@ class ConnectionSerializer(serializers.Serializer[Any]):
     updated_at = serializers.DateTimeField()
 
 
+@extend_schema_field({"type": "string", "enum": list(connection_types.TYPES)})
+class TypeNameField(StrictCharField):
+    """Answers to a name that is none tell those that there are."""
+
+
+@extend_schema_field({"type": "string", "minLength": 1, "maxLength": connections.LONGEST_NAME, "pattern": connections.NAME})
+class NameField(StrictCharField):
+    """What a connection may be called."""
+
+
 class ConnectionFields(StrictSerializer):
     """What may be given of a connection. Secrets are only ever given: `password`, and options that the type says are secret, or does not know."""
 
-    type = StrictCharField(max_length=40, required=False)
+    type = TypeNameField(max_length=40, required=False)
     description = StrictCharField(required=False, allow_blank=True, max_length=2000)
     host = StrictCharField(required=False, allow_blank=True, max_length=500)
     port = StrictIntegerField(required=False, allow_null=True, min_value=1, max_value=65535)
@@ -80,8 +90,8 @@ class ConnectionFields(StrictSerializer):
 
 
 class NewConnection(ConnectionFields):
-    conn_id = StrictCharField(max_length=connections.LONGEST_NAME, trim_whitespace=False)
-    type = StrictCharField(max_length=40)
+    conn_id = NameField(max_length=connections.LONGEST_NAME, trim_whitespace=False)
+    type = TypeNameField(max_length=40)
 
 
 class ChangedConnection(ConnectionFields):
@@ -90,7 +100,7 @@ class ChangedConnection(ConnectionFields):
 
 class DraftConnection(ConnectionFields):
     conn_id = StrictCharField(required=False, allow_blank=True, help_text="Not looked at.")
-    type = StrictCharField(max_length=40)
+    type = TypeNameField(max_length=40)
 
 
 class ListQuery(StrictSerializer):

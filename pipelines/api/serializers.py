@@ -3,15 +3,16 @@
 A pipeline document itself is checked by `pipelines.validation`, which names every problem and keeps what it does not know.
 """
 
-from typing import Any, get_args
+from collections.abc import Collection
+from typing import Any, ClassVar, get_args
 
 from django.core.validators import RegexValidator
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from brokoli_site.common.api import StrictCharField, StrictIntegerField, StrictSerializer
 from brokoli_site.common.pagination import CursorQuery
-from pipelines import parameters
+from pipelines import documents, parameters
 from pipelines.dependencies import LONGEST_REFERENCE, MODES, STATES
 from pipelines.schedules import MissedRuns, Overlap
 from pipelines.spec import LONGEST_NAME
@@ -105,8 +106,26 @@ class ParametersField(serializers.JSONField):
     """Declarations by name, or a list of them."""
 
 
+_EXAMPLE = {
+    "name": "Daily orders",
+    "schedule": "30 6 * * MON-FRI",
+    "schedule_timezone": "Europe/Berlin",
+    "nodes": [
+        {
+            "id": "orders",
+            "type": "sql",
+            "name": "Orders",
+            "config": {"query": "SELECT * FROM (VALUES (1, 'paid', 9.5), (2, 'open', 3.0)) AS t(id, status, amount)"},
+        },
+        {"id": "paid", "type": "filter", "name": "Paid only", "config": {"condition": "status = 'paid'"}},
+    ],
+    "edges": [{"from": "orders", "to": "paid"}],
+}
+
+
+@extend_schema_serializer(examples=[OpenApiExample("orders", value=_EXAMPLE, request_only=True)])
 class PipelineDocumentSerializer(serializers.Serializer[Any]):
-    """A pipeline as clients write it. Other keys are kept and given back."""
+    """A pipeline as clients write it; null is as good as nothing. Other keys are kept and given back."""
 
     pipeline_id = serializers.RegexField(
         r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$", required=False, allow_blank=True, max_length=100, help_text="Slug; made of the name when left out."
@@ -136,14 +155,22 @@ class PipelineDocumentSerializer(serializers.Serializer[Any]):
     )
     dependency_rules = DependencyRuleSerializer(many=True, required=False)
     overlap_policy = serializers.ChoiceField(
-        get_args(Overlap), required=False, help_text="What the schedule does while an earlier run that it made is active."
+        get_args(Overlap), required=False, allow_blank=True, help_text="What the schedule does while an earlier run that it made is active."
     )
     missed_runs = serializers.ChoiceField(
-        get_args(MissedRuns), required=False, help_text="Which of the times that nobody was there to see are made up for."
+        get_args(MissedRuns), required=False, allow_blank=True, help_text="Which of the times that nobody was there to see are made up for."
     )
     catchup = serializers.BooleanField(required=False, help_text="true: `missed_runs` is all.")
     sla_deadline = serializers.CharField(required=False, allow_blank=True, help_text="By this time of each day a run should have succeeded: 07:30.")
     sla_timezone = serializers.CharField(required=False, allow_blank=True, help_text="Of `sla_deadline`; the schedule's when left out.")
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        fields = super().get_fields()
+        for name in fields.keys() - self.never_null:
+            fields[name].allow_null = True
+        return fields
+
+    never_null: ClassVar[Collection[str]] = ("name",)
 
 
 class PipelinePatchSerializer(PipelineDocumentSerializer):
@@ -154,6 +181,8 @@ class PipelinePatchSerializer(PipelineDocumentSerializer):
 
 class PipelineSerializer(PipelineDocumentSerializer):
     """A pipeline as the server answers it."""
+
+    never_null: ClassVar[Collection[str]] = (*documents.DEFAULTS, "id", "pipeline_id", "version", "created_at", "updated_at")
 
     id = serializers.UUIDField()
     version = serializers.IntegerField()

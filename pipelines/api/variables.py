@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -50,8 +50,18 @@ class VariableSerializer(serializers.Serializer[Any]):
     updated_at = serializers.DateTimeField()
 
 
+@extend_schema_field({"type": "string", "enum": list(VARIABLE_TYPES)})
+class TypeNameField(StrictCharField):
+    """Answers to a name that is none tell those that there are."""
+
+
+@extend_schema_field({"type": "string", "minLength": 1, "maxLength": variables.LONGEST_KEY, "pattern": variables.KEY})
+class KeyField(StrictCharField):
+    """What a variable may be called."""
+
+
 class VariableFields(StrictSerializer):
-    type = StrictCharField(required=False, max_length=10, help_text=", ".join(VARIABLE_TYPES))
+    type = TypeNameField(required=False, max_length=10)
     value = serializers.JSONField(
         required=False,
         allow_null=True,
@@ -62,7 +72,7 @@ class VariableFields(StrictSerializer):
 
 
 class NewVariable(VariableFields):
-    key = StrictCharField(max_length=variables.LONGEST_KEY, trim_whitespace=False)
+    key = KeyField(max_length=variables.LONGEST_KEY, trim_whitespace=False)
 
 
 class ChangedVariable(VariableFields):

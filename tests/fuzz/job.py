@@ -1,0 +1,47 @@
+"""`python -m tests.fuzz.job`: one caller, one database of its own. Writes a line of JSON after each operation; `__main__` reads them."""
+
+import argparse
+import json
+import logging
+import os
+import random
+import shutil
+import sys
+
+import django
+from django.conf import settings
+from django.core.management import call_command
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.job")
+    parser.add_argument("--caller", required=True)
+    parser.add_argument("--phases", required=True)
+    parser.add_argument("--examples", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--operations", default="")
+    options = parser.parse_args()
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+    django.setup()
+    logging.disable(logging.CRITICAL)
+    call_command("migrate", verbosity=0)
+    try:
+        _fire(options)
+    finally:
+        shutil.rmtree(settings.HOME, ignore_errors=True)
+    return 0
+
+
+def _fire(options: argparse.Namespace) -> None:
+    from tests.fuzz import callers, firing, world  # they need the settings
+
+    world.World(random.Random(options.seed)).furnish()
+    aim = firing.Aim(options.phases.split(","), options.examples, options.operations)
+    for tally in firing.fire(callers.make(options.caller), aim, options.seed):
+        sys.stdout.write(json.dumps({"requests": tally.requests}) + "\n")
+        sys.stdout.flush()
+    sys.stdout.write(json.dumps(tally.plain()) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
