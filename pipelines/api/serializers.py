@@ -117,9 +117,9 @@ _EXAMPLE = {
             "name": "Orders",
             "config": {"query": "SELECT * FROM (VALUES (1, 'paid', 9.5), (2, 'open', 3.0)) AS t(id, status, amount)"},
         },
-        {"id": "paid", "type": "filter", "name": "Paid only", "config": {"condition": "status = 'paid'"}},
+        {"id": "totals", "type": "sql", "name": "Totals", "config": {"query": "SELECT status, sum(amount) AS total FROM input GROUP BY ALL"}},
     ],
-    "edges": [{"from": "orders", "to": "paid"}],
+    "edges": [{"from": "orders", "to": "totals"}],
 }
 
 

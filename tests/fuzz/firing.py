@@ -16,7 +16,7 @@ from schemathesis import hooks, openapi
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.engine import events, from_schema
-from schemathesis.engine.recorder import ScenarioRecorder
+from schemathesis.engine.recorder import CheckFailureInfo, ScenarioRecorder
 from schemathesis.transport.wsgi import WSGITransport
 
 from brokoli_site.common.json import dumps
@@ -149,11 +149,13 @@ def _count(recorder: ScenarioRecorder, caller: Caller, tally: Tally) -> None:
     for case_id, found in recorder.checks.items():
         for check in found:
             if check.failure_info is not None:
-                failure = check.failure_info.failure
-                answer = _shown(recorder.find_response(case_id=failure.case_id or case_id))
-                tally.note(
-                    Defect(caller.name, failure.operation, check.name, failure.title, failure.message or "", answer, check.failure_info.code_sample)
-                )
+                tally.note(_defect(recorder, caller, case_id, check.name, check.failure_info))
+
+
+def _defect(recorder: ScenarioRecorder, caller: Caller, case_id: str, check: str, found: CheckFailureInfo) -> Defect:
+    failure = found.failure
+    answer = _shown(recorder.find_response(case_id=failure.case_id or case_id))
+    return Defect(caller.name, failure.operation or recorder.label, check, failure.title, failure.message, answer, found.code_sample)
 
 
 def _shown(response: schemathesis.Response | None) -> str:
