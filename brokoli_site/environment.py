@@ -317,6 +317,7 @@ VARIABLES = (
     Variable("BROKOLI_EMAIL_URL", "", "Where mail goes out: `smtp://user:password@host:587?tls=true`. Empty: email hooks fail.", _email),
     Variable("BROKOLI_EMAIL_FROM", "brokoli@localhost", "Sender of the mail.", _address),
     Variable("BROKOLI_RETENTION_DAYS", "0", "Days after its end that a run is kept with its logs and outputs. 0: for ever.", _integer(0, 36500)),
+    Variable("BROKOLI_AUDIT_DAYS", "365", "Days that an entry of the audit log is kept. 0: for ever.", _integer(0, 36500)),
     Variable(
         "BROKOLI_REDIS_URL",
         "",

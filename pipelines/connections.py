@@ -12,6 +12,8 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from brokoli_site.common import audit
+from brokoli_site.common.differences import CHANGED, SET, told_of_secret
 from brokoli_site.common.json import InvalidJSON, loads
 from brokoli_site.common.problems import BodyError, escaped
 from brokoli_site.common.secrets import SecretUnreadable
@@ -78,7 +80,19 @@ class Draft:
         return vault.details(StoredConnection("draft", **columns), secret_stores.fetch_all(self.secrets.as_json()))
 
 
-_ROWS = NamedRows(Connection, "connection", "conn_id", "name", searched=("conn_id", "description", "host"))
+def _state(row: Connection, before: Connection | None) -> dict[str, Any]:
+    """For the audit log."""
+    known = {"conn_id": row.conn_id, **{name: getattr(row, name) for name in _COLUMNS}, "extra": row.extra}
+    try:
+        secrets, old = opened(row), opened(before) if before else Secrets()
+    except SecretUnreadable:
+        changed = before is not None and before.secrets != row.secrets
+        return known | {"secrets": CHANGED if changed else SET}
+    options = {name: told_of_secret(value, old.options.get(name)) for name, value in sorted(secrets.options.items())}
+    return known | {_PASSWORD: told_of_secret(secrets.password, old.password), "secret_extra": options}
+
+
+_ROWS = NamedRows(Connection, "connection", "conn_id", "name", ("conn_id", "description", "host"), _state)
 find, listing, refuse_renaming, delete = _ROWS.find, _ROWS.listing, _ROWS.refuse_renaming, _ROWS.delete
 
 
@@ -90,7 +104,7 @@ def create(conn_id: str, fields: Mapping[str, Any], *, user: User | None = None)
     now = timezone.now()
     row = Connection(conn_id=conn_id, **wanted.public, created_at=now, updated_at=now)
     row.secrets = _sealed(row, wanted.secrets)
-    with _ROWS.inserting(conn_id):
+    with _ROWS.inserting(row):
         row.save(force_insert=True)
         asset_rows.doubt(conn_id)
     return row
@@ -123,13 +137,18 @@ def without_secrets(fields: Mapping[str, Any], names: Collection[str]) -> dict[s
 def tested(row: Connection) -> dict[str, Any]:
     """What becomes of a try of it: see `connection_tests.outcome`."""
     vault = Vault(connections={row.conn_id: stored_connection(row)})
-    return outcome(row.type, lambda: vault.connection(row.conn_id), vault)
+    found = outcome(row.type, lambda: vault.connection(row.conn_id), vault)
+    audit.note("connection.tested", "connection", row.conn_id, row.conn_id, after={"ok": found["ok"], "message": found["message"]})
+    return found
 
 
 def draft_tested(wanted: Draft) -> dict[str, Any]:
     """The same for one that is not stored."""
     vault = Vault()
-    return outcome(wanted.public["type"], lambda: wanted.opened(vault), vault)
+    found = outcome(wanted.public["type"], lambda: wanted.opened(vault), vault)
+    where = {name: wanted.public[name] for name in ("type", "host", "port", "schema", "login")}
+    audit.note("connection.tested", "connection", "", "(draft)", after={**where, "ok": found["ok"], "message": found["message"]})
+    return found
 
 
 def draft(fields: Mapping[str, Any], *, user: User | None = None) -> Draft:

@@ -18,7 +18,7 @@ from django.utils.text import slugify
 from brokoli_site.common import yaml
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound, PreconditionFailed
 from brokoli_site.common.ids import parse_id
-from pipelines import documents, object_rules, search_terms, upstreams, used_by, validation, webhook_tokens, webhooks
+from pipelines import audited, documents, object_rules, search_terms, upstreams, used_by, validation, webhook_tokens, webhooks
 from pipelines.assets import rows as asset_rows
 from pipelines.assets.graph import Graph
 from pipelines.guards import deletion_guards, save_listeners
@@ -68,8 +68,8 @@ def find_version(pipeline_id: uuid.UUID | None, number: int) -> Definition:
     return Definition(version.pipeline, version)
 
 
-def create(document: Document, *, user: Any = None, comment: str = "", slug_base: str = "") -> Definition:
-    """A new pipeline at version 1. Its slug is the document's `pipeline_id`, or made of `slug_base` or of its name.
+def create(document: Document, *, user: Any = None, comment: str = "", slug_base: str = "", action: str = "created") -> Definition:
+    """A new pipeline at version 1. Its slug is the document's `pipeline_id`, or made of `slug_base` or of its name. `action`: for the audit log.
 
     Errors: `InvalidPipeline` with every problem of the structure; `MayNotName`; `Conflict` when the document's slug is taken.
     """
@@ -82,7 +82,9 @@ def create(document: Document, *, user: Any = None, comment: str = "", slug_base
         slug = wanted or _free_slug(base)
         try:
             with transaction.atomic():
-                return _with_webhook(_insert(slug, stored, spec, lineage, user, comment), token)
+                made = _insert(slug, stored, spec, lineage, user, comment)
+                audited.pipeline_changed(action, made.pipeline, None, audited.pipeline_state(slug, 1, stored, comment))
+                return _with_webhook(made, token)
         except IntegrityError as error:
             if not Pipeline.objects.live().filter(pipeline_id=slug).exists():
                 raise
@@ -98,8 +100,9 @@ def change(
     seen: Collection[int] | None = None,
     user: Any = None,
     comment: str = "",
+    action: str = "updated",
 ) -> Definition:
-    """A new version, whose document `make` makes of the current one.
+    """A new version, whose document `make` makes of the current one. `action`: for the audit log.
 
     `seen` are the versions that the change may follow; None: whichever is current. Errors: `NotFound`; `PreconditionFailed` when
     another version is current; `InvalidPipeline`; `MayNotName`; `Conflict` when the document's slug is taken.
@@ -113,10 +116,13 @@ def change(
         _check_seen(current.pipeline, seen)
         slug = wanted or current.pipeline.pipeline_id
         lineage = asset_rows.lineage_of(spec)
+        before = audited.pipeline_state(current.pipeline.pipeline_id, current.version.number, current.document)
         try:
             with transaction.atomic():
                 changed = _update(current, slug, stored, spec, lineage, user, comment)
                 if changed is not None:
+                    after = audited.pipeline_state(slug, changed.version.number, stored, comment)
+                    audited.pipeline_changed(action, changed.pipeline, before, after)
                     _with_webhook(changed, webhook_tokens.given(document))
         except IntegrityError as error:
             if not Pipeline.objects.live().filter(pipeline_id=slug).exclude(id=current.pipeline.id).exists():
@@ -144,7 +150,10 @@ def rollback(pipeline_id: uuid.UUID | None, number: int, *, seen: Collection[int
     """
     find(pipeline_id)
     old = find_version(pipeline_id, number).document
-    return change(pipeline_id, lambda current: {**old, "enabled": current.get("enabled")}, seen=seen, user=user, comment=f"Back to version {number}")
+    comment = f"Back to version {number}"
+    return change(
+        pipeline_id, lambda current: {**old, "enabled": current.get("enabled")}, seen=seen, user=user, comment=comment, action="rolled_back"
+    )
 
 
 def clone(pipeline_id: uuid.UUID | None, *, name: str = "", user: Any = None) -> Definition:
@@ -156,7 +165,9 @@ def clone(pipeline_id: uuid.UUID | None, *, name: str = "", user: Any = None) ->
     document = documents.normalised(original.document)
     name = name or f"{document['name'][: LONGEST_NAME - 7]} (copy)"
     comment = f"Clone of {original.pipeline.pipeline_id}, version {original.version.number}"
-    return create({**document, "name": name, "enabled": document["enabled"] and not document["schedule"]}, user=user, comment=comment[:200])
+    return create(
+        {**document, "name": name, "enabled": document["enabled"] and not document["schedule"]}, user=user, comment=comment[:200], action="cloned"
+    )
 
 
 def delete(pipeline_id: uuid.UUID | None, *, seen: Collection[int] | None = None) -> None:
@@ -175,6 +186,7 @@ def delete(pipeline_id: uuid.UUID | None, *, seen: Collection[int] | None = None
         upstreams.let_go(pipeline)
         search_terms.forget(pipeline)
         Pipeline.objects.filter(id=pipeline.id).update(deleted_at=timezone.now())
+        audited.pipeline_changed("deleted", pipeline, {"pipeline_id": pipeline.pipeline_id, "version": pipeline.version}, None)
         webhooks.remove_of(pipeline)
 
 
@@ -200,10 +212,10 @@ def import_document(document: Document, *, on_taken: OnTaken = "refuse", user: A
     slug = document.get("pipeline_id")
     rival = Pipeline.objects.live().filter(pipeline_id=slug).first() if isinstance(slug, str) and slug else None
     if rival is not None and on_taken == "replace":
-        return change(rival.id, lambda _: document, user=user, comment="Imported"), False
+        return change(rival.id, lambda _: document, user=user, comment="Imported", action="imported"), False
     if rival is not None and on_taken == "rename":
-        return create({**document, "pipeline_id": ""}, user=user, comment="Imported", slug_base=rival.pipeline_id), True
-    return create(document, user=user, comment="Imported"), True
+        return create({**document, "pipeline_id": ""}, user=user, comment="Imported", slug_base=rival.pipeline_id, action="imported"), True
+    return create(document, user=user, comment="Imported", action="imported"), True
 
 
 def represented(definition: Definition) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from brokoli_site.common import audit
 from brokoli_site.common.errors import Conflict, NotFound, PreconditionFailed
 from brokoli_site.common.problems import BodyError
 from pipelines import used_by
@@ -23,13 +24,17 @@ RowT = TypeVar("RowT", Connection, Variable)
 
 @dataclass(frozen=True)
 class NamedRows(Generic[RowT]):
-    """All rows of `model`. `column` has their names, and people call it `word`; `searched` are the columns that a search looks at."""
+    """All rows of `model`. `column` has their names, and people call it `word`; `searched` are the columns that a search looks at.
+
+    `state` tells the audit log of a row; of its secrets, that they are set, or changed since the row before.
+    """
 
     model: type[RowT]
     kind: Kind
     column: str
     word: str
     searched: tuple[str, ...]
+    state: Callable[[RowT, RowT | None], Mapping[str, Any]]
 
     def find(self, name: str) -> RowT:
         """Errors: `NotFound`."""
@@ -50,11 +55,13 @@ class NamedRows(Generic[RowT]):
         return rows[:limit]
 
     @contextmanager
-    def inserting(self, name: str) -> Iterator[None]:
-        """A transaction around the insert of a row of that name. Errors: `Conflict` when the name is taken."""
+    def inserting(self, row: RowT) -> Iterator[None]:
+        """A transaction around the insert of this row. Errors: `Conflict` when its name is taken."""
+        name = str(row)
         try:
             with transaction.atomic():
                 yield
+                audit.record(f"{self.kind}.created", self.kind, name, name, after=self.state(row, None))
         except IntegrityError as error:
             if not self._named(name).exists():
                 raise
@@ -70,8 +77,11 @@ class NamedRows(Generic[RowT]):
             columns = columns_of(row)
             self._check_seen(row, seen)
             unchanged = self.model.objects.filter(id=row.id, version=row.version)
-            if unchanged.update(**columns, version=row.version + 1, updated_at=timezone.now()):
-                return row, self.find(name)
+            with transaction.atomic():
+                if unchanged.update(**columns, version=row.version + 1, updated_at=timezone.now()):
+                    changed = self.find(name)
+                    audit.record(f"{self.kind}.updated", self.kind, name, name, before=self.state(row, None), after=self.state(changed, row))
+                    return row, changed
         raise Conflict(f"The {self.kind} is being changed by others all the time; try again.")
 
     def refuse_renaming(self, name: str, given: str) -> None:
@@ -86,8 +96,10 @@ class NamedRows(Generic[RowT]):
         if not force:
             used_by.refuse_deletion(self.kind, name)
         rows = self.model.objects.filter(id=row.id)
-        if not (rows if seen is None else rows.filter(version=row.version)).delete()[0]:
-            raise PreconditionFailed(f"The {self.kind} was changed by somebody else; read it again.")
+        with transaction.atomic():
+            if not (rows if seen is None else rows.filter(version=row.version)).delete()[0]:
+                raise PreconditionFailed(f"The {self.kind} was changed by somebody else; read it again.")
+            audit.record(f"{self.kind}.deleted", self.kind, name, name, before=self.state(row, None))
 
     def _named(self, name: str) -> QuerySet[RowT]:
         return self.model.objects.filter(**{self.column: name})

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import QuerySet, Value
 from django.db.models.functions import StrIndex, Substr
 
+from brokoli_site.common import audit
 from brokoli_site.common.secrets import KEY_STARTS, SecretUnreadable, key_of
 from pipelines.models import Connection, Variable, WebhookToken
 
@@ -66,9 +67,13 @@ def reseal(*, dry_run: bool = False, tell: Callable[[Resealed], None] = lambda _
         last: Any = None
         while batch := list((kind.rows if last is None else kind.rows.filter(id__gt=last)).order_by("id")[:_AT_ONCE]):
             last = batch[-1].id
+            before = done.resealed
             with transaction.atomic():
                 for row in batch:
                     _reseal(kind, row, done, dry_run=dry_run)
+                if done.resealed > before and not dry_run:
+                    told = {"rows": f"{kind.label}s", "resealed": done.resealed - before, "sealed_with": settings.KEYRING.ids[0]}
+                    audit.record("secrets.rotated", "secrets", "", f"{kind.label}s", after=told)
             tell(done)
     return done
 

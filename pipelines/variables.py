@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from brokoli_site.common.differences import CHANGED, SET, told_of_secret
 from brokoli_site.common.json import InvalidJSON, loads
 from brokoli_site.common.problems import BodyError
 from brokoli_site.common.secrets import SecretUnreadable
@@ -25,7 +26,24 @@ _KEY = re.compile(KEY.strip("^$"))
 _KEY_RULE = f"A key has 1 to {LONGEST_KEY} letters, digits, dots, hyphens and underscores, and begins with a letter or an underscore."
 
 
-_ROWS = NamedRows(Variable, "variable", "key", "key", searched=("key", "description"))
+def _state(row: Variable, before: Variable | None) -> dict[str, Any]:
+    """For the audit log."""
+    return {"key": row.key, "type": row.type, "description": row.description, "value": _told(row, before)}
+
+
+def _told(row: Variable, before: Variable | None) -> Any:
+    if row.type != "secret":
+        return json.loads(row.value)
+    old = None
+    try:
+        if before is not None and before.type == "secret":
+            old = settings.KEYRING.open(before.value, before.identity)
+        return told_of_secret(settings.KEYRING.open(row.value, row.identity), old)
+    except SecretUnreadable:
+        return CHANGED if before is not None and before.value != row.value else SET
+
+
+_ROWS = NamedRows(Variable, "variable", "key", "key", ("key", "description"), _state)
 find, listing, refuse_renaming, delete = _ROWS.find, _ROWS.listing, _ROWS.refuse_renaming, _ROWS.delete
 
 
@@ -40,7 +58,7 @@ def create(key: str, fields: Mapping[str, Any], *, user: User | None = None) -> 
     row = Variable(key=key, type=kind, description=fields.get("description") or "", created_at=now, updated_at=now)
     row.value = _stored(row, kind, _given(fields, kind))
     _refuse_outside(fields, kind, "", user)
-    with _ROWS.inserting(key):
+    with _ROWS.inserting(row):
         row.save(force_insert=True)
     return row
 

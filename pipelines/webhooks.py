@@ -9,15 +9,17 @@ from django.utils import timezone
 
 from brokoli_site.common.errors import NotFound
 from brokoli_site.common.ids import parse_id
-from pipelines import webhook_tokens
+from pipelines import audited, webhook_tokens
 from pipelines.models import Pipeline, WebhookToken
 
 
 def keep(pipeline: Pipeline, token: str) -> WebhookToken:
     """From now on this token is the pipeline's; one of before is no more. Call in the transaction that holds the pipeline's row."""
-    row = WebhookToken.objects.filter(pipeline=pipeline).first() or WebhookToken(pipeline=pipeline)
+    found = WebhookToken.objects.filter(pipeline=pipeline).first()
+    row = found or WebhookToken(pipeline=pipeline)
     row.sealed, row.created_at = settings.KEYRING.seal(token, row.identity), timezone.now()
     row.save()
+    audited.webhook_token_changed("replaced" if found else "created", pipeline)
     return row
 
 
@@ -36,7 +38,8 @@ def remove(pipeline_id: uuid.UUID | None) -> None:
 
 def remove_of(pipeline: Pipeline) -> None:
     """The same in a transaction that holds the pipeline's row."""
-    WebhookToken.objects.filter(pipeline=pipeline).delete()
+    if WebhookToken.objects.filter(pipeline=pipeline).delete()[0]:
+        audited.webhook_token_changed("deleted", pipeline)
 
 
 def find(key: str) -> WebhookToken | None:

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 
+from brokoli_site.common import audit
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound
 from brokoli_site.common.ids import new_id
 from brokoli_site.common.time import iso
@@ -92,6 +93,9 @@ def start(plan: Plan, *, user: Any = None) -> tuple[Plan, Backfill, list[UUID]]:
         backfill.run_count = len(runs)
         backfill.save(force_insert=True)
         transitions.create_runs(runs, node_runs)
+        names = ("start", "end", "only", "max_active", "run_count")
+        made = {name: getattr(backfill, name) for name in names} | {"params": dict(plan.params), "priority": plan.priority}
+        audit.record("backfill.created", "backfill", backfill.id, plan.pipeline.name, after=made)
     return decided, backfill, [run.id for run in runs]
 
 
@@ -129,14 +133,17 @@ def cancel(backfill_id: UUID, *, running: bool = False) -> Backfill:
 
     Errors: `NotFound`; `Conflict` when all its runs had ended before anybody cancelled it.
     """
-    backfill = Backfill.objects.filter(id=backfill_id).first()
+    backfill = Backfill.objects.select_related("pipeline").filter(id=backfill_id).first()
     if backfill is None:
         raise NotFound("There is no backfill with this id.")
     runs = Run.objects.filter(backfill_id=backfill_id)
-    if backfill.cancelled_at is None:
+    is_first = backfill.cancelled_at is None
+    if is_first:
         if not runs.active().exists():
             raise Conflict("All runs of the backfill have ended; there is nothing to cancel.")
-        Backfill.objects.filter(id=backfill_id, cancelled_at__isnull=True).update(cancelled_at=timezone.now())
+        with transaction.atomic():
+            if Backfill.objects.filter(id=backfill_id, cancelled_at__isnull=True).update(cancelled_at=timezone.now()):
+                _tell_cancelled(backfill, running=running)
         backfill.refresh_from_db()
     # From the newest: workers claim from the oldest. What they claim first is running then.
     while waiting := list(runs.filter(status=RunStatus.PENDING).order_by("-id")[:_CANCELLED_AT_ONCE]):
@@ -144,9 +151,15 @@ def cancel(backfill_id: UUID, *, running: bool = False) -> Backfill:
             for run in waiting:
                 transitions.cancel_pending_run(run)
     if running:
-        for run in runs.filter(status=RunStatus.RUNNING):
-            transitions.request_cancel(run, force=False)
+        with transaction.atomic():
+            asked = [transitions.request_cancel(run, force=False) for run in runs.filter(status=RunStatus.RUNNING, cancel_requested_at__isnull=True)]
+            if any(asked) and not is_first:
+                _tell_cancelled(backfill, running=True)
     return backfill
+
+
+def _tell_cancelled(backfill: Backfill, *, running: bool) -> None:
+    audit.record("backfill.cancelled", "backfill", backfill.id, backfill.pipeline.name, after={"running": running})
 
 
 # --- progress -----------------------------------------------------------------------------------------------------

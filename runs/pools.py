@@ -9,13 +9,16 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Count, QuerySet
 from django.utils import timezone
 
+from brokoli_site.common import audit
+from brokoli_site.common.errors import NotFound
 from runs.models import Pool, PoolTicket
 from runs.states import RunStatus
 
@@ -32,6 +35,32 @@ class PoolUse:
     waiting: int
     description: str
     declared: bool
+
+
+# --- pools that somebody makes ------------------------------------------------------------------------------------------
+
+
+def keep(name: str, slots: int, description: str) -> bool:
+    """Make or change the pool. True when it is new."""
+    with transaction.atomic():
+        before = Pool.objects.select_for_update().filter(name=name).first()
+        pool, made = Pool.objects.update_or_create(name=name, defaults={"slots": slots, "description": description})
+        audit.record("pool.created" if made else "pool.updated", "pool", name, name, before=_state(before), after=_state(pool))
+    return made
+
+
+def remove(name: str) -> None:
+    """Nodes that name it go on with the default number of slots. Errors: `NotFound`."""
+    with transaction.atomic():
+        pool = Pool.objects.select_for_update().filter(name=name).first()
+        if pool is None:
+            raise NotFound("Nobody made a pool of this name.")
+        pool.delete()
+        audit.record("pool.deleted", "pool", name, name, before=_state(pool))
+
+
+def _state(pool: Pool | None) -> dict[str, Any] | None:
+    return {"slots": pool.slots, "description": pool.description} if pool else None
 
 
 # --- tickets: call inside `transitions.fenced` ------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from brokoli_site.common import audit
 from brokoli_site.common.ids import parse_id
 from runs import day_counts, freed_pages
 from runs.artifacts import ArtifactStore, Pruned
@@ -57,28 +58,34 @@ def purgeable(ended_before: dt.datetime) -> RunQuerySet:
     return Run.objects.filter(~Exists(resumes), ~Exists(waits), finished_at__lt=ended_before)
 
 
-def purge(days: int, store: ArtifactStore, *, seconds: float = float("inf"), tell: Callable[[Purged], object] | None = None) -> Purged:
+def purge(
+    days: int, store: ArtifactStore, *, seconds: float = float("inf"), tell: Callable[[Purged], object] | None = None, audited: bool = True
+) -> Purged:
     """Delete the runs that ended more than `days` days ago, with all that is theirs, and the artifacts that no other run's output names.
 
     Works beside running runs, in short transactions with pauses between, for `seconds` at most; `tell` is called with the sum so far
     after each. Files go after the commit; killed in between, they are strays, which a worker collects within a day.
+    `audited`: somebody asked for it, so the audit log has an entry with the first run that goes, and one of the sum.
     """
     end = time.monotonic() + seconds
-    purged = _purge(_days_ago(days), store, end, tell)
+    purged = _purge(_days_ago(days), store, end, tell, days if audited else None)
+    if purged.runs and audited:
+        told = {"days": days, "runs": purged.runs, "log_entries": purged.log_entries, "files": purged.files}
+        audit.note("runs.purged", "runs", "", after=told)
     if purged.runs:
         logger.info("runs purged", days=days, runs=purged.runs, log_entries=purged.log_entries, files=purged.files, bytes=purged.byte_count)
     freed_pages.give_back(max(0.0, end - time.monotonic()))
     return purged
 
 
-def _purge(ended_before: dt.datetime, store: ArtifactStore, end: float, tell: Callable[[Purged], object] | None) -> Purged:
+def _purge(ended_before: dt.datetime, store: ArtifactStore, end: float, tell: Callable[[Purged], object] | None, audited_days: int | None) -> Purged:
     purged = Purged()
     for batch in _batches(ended_before):
         ids = batch
         while ids:
             if time.monotonic() >= end:
                 return purged
-            step = _Step(ended_before)
+            step = _Step(ended_before, None if purged.runs else audited_days)
             ids = ids[step.take(ids) :]
             files = _prune(store, step)
             purged += Purged(step.runs, step.log_entries, files.files, files.byte_count)
@@ -155,6 +162,7 @@ class _Step:
     """One short transaction."""
 
     ended_before: dt.datetime
+    audited_days: int | None = None  # the audit log is told with the first run that goes
     runs: int = 0
     log_entries: int = 0
     ended: list[UUID] = field(default_factory=list)  # runs that are gone
@@ -170,6 +178,8 @@ class _Step:
                 with day_counts.deleting():
                     dealt_with = self._take(ids, started + _TRANSACTION_SECONDS)
                     day_counts.let_go(self.ended)
+                if self.runs and self.audited_days is not None:
+                    audit.record("runs.purge_started", "runs", "", after={"days": self.audited_days})
                 return dealt_with
         finally:
             self.seconds = time.monotonic() - started

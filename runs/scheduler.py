@@ -156,7 +156,7 @@ def _heed_overlap(pipeline: Pipeline, tick: dt.datetime, overlap: Overlap) -> No
             log.notify()
             raise TickSkipped(f"run {run_id} is still active (overlap_policy: skip)")
         try:
-            triggers.cancel(run_id)
+            triggers.cancel(run_id, audited=False)
         except Conflict:
             continue  # it has just ended
         message = f"The schedule asked to cancel this run: the time of the next one has come, {iso(tick)} (overlap_policy: cancel_running)"

@@ -5,7 +5,7 @@ number of rows that the UPDATE touched, which says who won.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -164,18 +164,28 @@ def finish_run(lease: Lease, status: RunStatus, error: str = "") -> None:
         _end_run(run, RunStatus.RUNNING, status, "" if status == RunStatus.CANCELLED else error, {"owner": lease.owner, "epoch": lease.epoch})
 
 
-def cancel_pending_run(run: Run) -> bool:
-    """pending -> cancelled. False when the run has left `pending` meanwhile."""
+def nothing_else() -> None:
+    """What most callers have to say in the transaction of a change."""
+
+
+def cancel_pending_run(run: Run, also: Callable[[], None] = nothing_else) -> bool:
+    """pending -> cancelled. False when the run has left `pending` meanwhile. `also` is called in the same transaction, if it has not."""
     with transaction.atomic():
         if not Run.objects.select_for_update(no_key=True).filter(id=run.id, status=RunStatus.PENDING).exists():
             return False
         started = "" if run.started_at else " before it started"
         cancel_open_nodes(run.id, f"the run was cancelled{started}")  # first: the run's end is the last that is told of it
-        return _end_run(run, RunStatus.PENDING, RunStatus.CANCELLED, "")
+        ended = _end_run(run, RunStatus.PENDING, RunStatus.CANCELLED, "")
+        if ended:
+            also()
+        return ended
 
 
-def request_cancel(run: Run, *, force: bool) -> bool:
-    """Note on a running run that it is to be cancelled; asking again may add force. False when it is not running any more."""
+def request_cancel(run: Run, *, force: bool, also: Callable[[], None] = nothing_else) -> bool:
+    """Note on a running run that it is to be cancelled; asking again may add force. False when it is not running any more.
+
+    `also` is called in the same transaction, if anything was noted.
+    """
     with transaction.atomic():
         current = Run.objects.select_for_update(no_key=True).filter(id=run.id, status=RunStatus.RUNNING).first()
         if current is None:
@@ -188,6 +198,7 @@ def request_cancel(run: Run, *, force: bool) -> bool:
             message = "Cancel requested" + (" by force: executing nodes are stopped" if force else ": executing nodes finish, no new node starts")
             log.append([log.entry(run.id, EntryKind.RUN_CANCEL_REQUESTED, message, level="warning", data={"force": force})])
             log.notify()
+            also()
         return True
 
 

@@ -1,13 +1,14 @@
 """Use cases that make or end runs: trigger, cancel, resume. REST, the admin, commands and pages all call these."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from brokoli_site.common import audit
 from brokoli_site.common.errors import BadRequest, Conflict, NotFound
 from pipelines import object_rules, parameters
 from pipelines.graph import Graph
@@ -22,6 +23,8 @@ from runs.states import ACTIVE, RunStatus, Trigger
 
 MAX_PRIORITY = 100
 _TRIES = 5
+# What the clock and the ends of other runs make is in the runs' own logs; a backfill has one entry for all its runs.
+_AUDITED = frozenset({Trigger.API, Trigger.ADMIN, Trigger.WEBHOOK})
 
 
 def run(
@@ -50,8 +53,8 @@ def run(
     return _accept(version, Run(pipeline=pipeline, version=version, params=dict(params or {}), priority=priority, trigger=trigger, **made_for))
 
 
-def cancel(run_id: UUID, *, force: bool = False) -> Run:
-    """Cancel at once what waits; ask a running run to end (`force`: stop its executing nodes too).
+def cancel(run_id: UUID, *, force: bool = False, audited: bool = True) -> Run:
+    """Cancel at once what waits; ask a running run to end (`force`: stop its executing nodes too). `audited`: somebody asked for it.
 
     Returns the run as it is afterwards. Errors: `NotFound`; `Conflict` when it has ended.
     """
@@ -63,9 +66,15 @@ def cancel(run_id: UUID, *, force: bool = False) -> Run:
         if found.status not in ACTIVE:
             raise Conflict(f"The run has already ended ({found.status}); there is nothing to cancel.")
         waiting = found.status == RunStatus.PENDING
-        if transitions.cancel_pending_run(found) if waiting else transitions.request_cancel(found, force=force):
+        also = partial(_tell_cancelled, found, force=force) if audited else transitions.nothing_else
+        if transitions.cancel_pending_run(found, also) if waiting else transitions.request_cancel(found, force=force, also=also):
             found.refresh_from_db()
             return found
+
+
+def _tell_cancelled(run: Run, *, force: bool) -> None:
+    after = {"status": RunStatus.CANCELLED} if run.status == RunStatus.PENDING else {"status": run.status, "cancel_requested": True, "force": force}
+    audit.record("run.cancelled", "run", run.id, run.pipeline.name, before={"status": run.status}, after=after)
 
 
 def resume(run_id: UUID, *, from_node: str = "", version: Literal["same", "latest"] = "same", trigger: Trigger = Trigger.RESUME) -> Run:
@@ -108,7 +117,10 @@ def _go_on(failed: Run, resumed: Run) -> Run:
                 # A purge waits for this lock, or was first: then there is nothing left to go on from.
                 if not Run.objects.select_for_update(no_key=True).filter(id=failed.id).exists():
                     raise NotFound("No such run.")
-                return _accept(resumed.version, resumed)
+                accepted = _accept(resumed.version, resumed)
+                new = {"run": str(resumed.id), "from_node": resumed.resume_from_node, "version": resumed.version.number}
+                audit.record("run.resumed", "run", failed.id, failed.pipeline.name, after=new)
+                return accepted
         except IntegrityError as error:
             # The partial unique index `run_one_active_resume` decides between two resumes at the same moment.
             if Run.objects.active().filter(resumed_from=failed).exists():
@@ -147,7 +159,12 @@ def _runnable(pipeline_id: UUID, number: int) -> tuple[PipelineSpec, Graph]:
 
 
 def _accept(version: PipelineVersion, accepted: Run) -> Run:
-    transitions.create_runs([accepted], prepare(version, [accepted]))
+    node_runs = prepare(version, [accepted])
+    with transaction.atomic():
+        transitions.create_runs([accepted], node_runs)
+        if accepted.trigger in _AUDITED:
+            made = {"trigger": accepted.trigger, "version": version.number, "params": accepted.params, "priority": accepted.priority}
+            audit.record("run.created", "run", accepted.id, accepted.pipeline.name, after=made)
     return accepted
 
 

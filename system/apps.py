@@ -24,3 +24,4 @@ class SystemConfig(AppConfig):
         added_chores.makers.append("system.openlineage.chore")
         added_chores.makers.append("system.forgetting.chore")
         audit.writers.append("system.audit.write")
+        added_chores.makers.append("system.audit_retention.chore")

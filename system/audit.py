@@ -1,10 +1,9 @@
-"""Writes the entries of the audit log, and finds them again."""
+"""Writes the entries of the audit log."""
 
 from typing import Any
 
-from django.utils import timezone
-
 from brokoli_site.common.audit import Entry
+from brokoli_site.common.ids import made_at, new_id
 from system.models import AuditEntry
 
 
@@ -24,7 +23,9 @@ def write(entry: Entry) -> None:
         "object_id": entry.object_id,
         "name": entry.name,
     }
-    AuditEntry.objects.create(at=timezone.now(), diff=dict(entry.diff), **{key: _fitting(key, value) for key, value in columns.items()})
+    key = new_id()
+    # The time is that of the key, so that what is found by one is found by the other.
+    AuditEntry.objects.create(id=key, at=made_at(key), diff=dict(entry.diff), **{name: _fitting(name, value) for name, value in columns.items()})
 
 
 def _fitting(column: str, text: str) -> str:

@@ -5,18 +5,21 @@ with transaction.atomic():
     audit.record("connection.updated", "connection", row.id, row.conn_id, before={"host": "a"}, after={"host": "b"})
 
 `record` is called in the transaction that makes the change, so neither is ever there without the other. What changes nothing (a failed login,
-a tested connection) is noted with `note`, which needs no transaction. Secrets are never in `before` or `after`: say `{"password": audit.SET}`.
+a tested connection) is noted with `note`, which needs no transaction. Secrets are never in `before` or `after`; `differences.told_of_secret`
+has what is said of them.
 
 Who it was comes from the context: the middleware's request, whose user is asked for when something is written, because an API call
-is authenticated late; or what `acting` says, in commands. With neither, it is the system itself.
+is authenticated late; or what `acting` and `command` say. With neither, it is the process: a command of `manage.py`, or the system itself.
 """
 
 import getpass
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from django.db import connection
@@ -28,13 +31,12 @@ from brokoli_site.common import request_ids
 from brokoli_site.common.differences import difference
 from brokoli_site.common.local_mode import LocalAdministrator
 
-SET = "(set)"  # what is told of a secret: that there is one
-CHANGED = "(changed)"  # … or another than before
+VIA = ("session", "token", "basic", "local", "command", "webhook", "system", "anonymous")
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who does it, and from where. `via`: session, token, basic, local, command, webhook, system or anonymous."""
+    """Who does it, and from where; `via` is one of `VIA`."""
 
     actor: str
     via: str
@@ -57,6 +59,8 @@ class Entry:
 
 
 SYSTEM = Origin("system", "system")
+# Commands that serve until they are stopped, or do what workers would: what they do by themselves, nobody did.
+_SERVICES = frozenset({"serve", "runworker", "runserver", "enqueue_due_runs"})
 # The dotted name of the function that stores an entry. The app that has the table registers it when it starts, before there are models.
 writers: list[str] = []
 
@@ -111,7 +115,14 @@ def note(
 def current() -> Origin:
     """Who acts at this moment."""
     found = _origin.get()
-    return found() if found is not None else SYSTEM
+    return found() if found is not None else of_process(*sys.argv[:2])
+
+
+def of_process(program: str = "", name: str = "", *_: str) -> Origin:
+    """Who acts where no context says it: whoever started this command, `manage.py createsuperuser`; or the system."""
+    if Path(program).name != "manage.py" or not name or name in _SERVICES:
+        return SYSTEM
+    return Origin(f"command:{name} ({_account()})", "command")
 
 
 @contextmanager

@@ -23,6 +23,8 @@ LONGEST_IN_ALL = 64_000  # characters of all changes, as JSON
 LONGEST_FIELD = 500
 DEEPEST = 16
 HIDDEN = "(hidden)"
+SET = "(set)"  # what is told of a secret: that there is one
+CHANGED = "(changed)"  # … or another than before
 _CONTEXT = 100  # characters before the first difference of two long texts
 _SLACK = 400  # characters beyond a cut that are looked at: what is hidden begins with a word that says so
 
@@ -33,7 +35,8 @@ _ASSIGNED = re.compile(rf"((?:{_WORDS}|pwd)[\"']?\s*(?:=|:|=>)\s*)(?:[\"'][^\"'\
 _SCHEME = re.compile(r"\b(bearer|basic|digest|apikey)(\s+)[A-Za-z0-9+/=._~-]{6,}", re.IGNORECASE)
 _IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
 # A place where a secret is kept, or a name that stands for one: no secret itself.
-_REFERENCE = re.compile(r"\s*(?:env|file|vault|aws|gcp|azure)://\S*\s*|\s*(?:Bearer\s+|Basic\s+)?(?:\$\{[^}]*\}|\{\{[^}]*\}\})\s*", re.IGNORECASE)
+_KEPT = r"(?:env|file)://\S+"
+_REFERENCE = re.compile(rf"\s*{_KEPT}\s*|\s*(?:Bearer\s+|Basic\s+)?(?:\$\{{[^}}]*\}}|\{{\{{[^}}]*\}}\}})\s*", re.IGNORECASE)
 
 
 class _Missing(Enum):
@@ -72,7 +75,7 @@ def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
 
 
 def _changes(before: Any, after: Any, field: str = "", is_secret: bool = False, depth: int = 0) -> Iterator[_Change]:
-    if before is not _MISSING and after is not _MISSING and type(before) is type(after) and before == after:
+    if before == after and repr(before) == repr(after):  # 1 is equal to True
         return
     pair = _by_key(before, after) if depth < DEEPEST else None
     if pair is None:
@@ -120,6 +123,20 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(_CAMEL.sub("_", name)) is not None
 
 
+def told_of_secret(value: Any, before: Any = None) -> Any:
+    """What is told of a secret that had the value `before`: `SET`, `CHANGED`; where it is kept, when that is outside; None of none."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and re.fullmatch(_KEPT, value):
+        return value
+    return CHANGED if before not in (None, "", value) else SET
+
+
+def is_reference(text: str) -> bool:
+    """Whether it says where a secret is kept, or names one: `env://…`, `file://…`, `${secret.x}`."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
 def _is_secret_pair(before: Any, after: Any, key: Any) -> bool:
     """`{"name": "Authorization", "value": …}`"""
     if key != "value":
@@ -132,7 +149,7 @@ def without_secrets(text: str) -> str:
     """The text without what it gives away: passwords in URLs, values that are assigned to secret names, credentials of headers."""
     text = _IN_URL.sub(rf"\1{HIDDEN}@", text)
     text = _SCHEME.sub(rf"\1\2{HIDDEN}", text)
-    return _ASSIGNED.sub(lambda found: found[0] if _REFERENCE.fullmatch(found[0][len(found[1]) :].strip("\"'")) else found[1] + HIDDEN, text)
+    return _ASSIGNED.sub(lambda found: found[0] if is_reference(found[0][len(found[1]) :].strip("\"'")) else found[1] + HIDDEN, text)
 
 
 class _Room:
@@ -175,7 +192,7 @@ class _Room:
         return found
 
     def _text(self, text: str, is_secret: bool) -> str:
-        if is_secret and text and not _REFERENCE.fullmatch(text):
+        if is_secret and text and text not in (SET, CHANGED) and not is_reference(text):
             self.left -= len(HIDDEN)
             return HIDDEN
         most = max(0, min(LONGEST_TEXT, self.left))

@@ -1,11 +1,14 @@
 """Pools in Django's admin: to look at and, with the right to edit pipelines, to make, change and remove."""
 
+from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
 
+from brokoli_site.common.errors import NotFound
 from pipelines.admin import ModelAdmin
+from runs import pools
 from runs.admin.history import PartAdmin
 from runs.models import Pool, PoolTicket
 
@@ -19,6 +22,17 @@ class PoolAdmin(ModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return ("name",) if obj is not None else ()  # another name would be another pool
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        pools.keep(obj.name, obj.slots, obj.description)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        with suppress(NotFound):  # somebody else has just removed it
+            pools.remove(obj.name)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for pool in queryset:
+            self.delete_model(request, pool)
 
     # Django's own history of the admin names a user, and local mode's administrator is no row.
 

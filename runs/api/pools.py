@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-from django.db import transaction
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -14,7 +13,6 @@ from brokoli_site.common.errors import NotFound
 from brokoli_site.common.openapi import problems
 from pipelines.spec import LONGEST_NAME
 from runs import pools
-from runs.models import Pool
 
 _EXAMPLE = {"name": "warehouse", "slots": 4, "executing": 4, "waiting": 2, "description": "Bears four queries at a time.", "declared": True}
 
@@ -72,8 +70,7 @@ class PoolView(ApiView):
     def put(self, request: Request, name: str) -> Response:
         _check_name(name)
         body = read_body(request, PoolRequest)
-        with transaction.atomic():
-            _, made = Pool.objects.update_or_create(name=name, defaults=body)
+        made = pools.keep(name, **body)
         (shown,) = pools.in_use(name)
         headers = {"Location": reverse("pool", args=[name])} if made else {}
         return Response(PoolSerializer(shown).data, status=201 if made else 200, headers=headers)
@@ -87,9 +84,7 @@ class PoolView(ApiView):
     )
     def delete(self, request: Request, name: str) -> Response:
         _check_name(name)
-        deleted, _ = Pool.objects.filter(name=name).delete()
-        if not deleted:
-            raise NotFound("Nobody made a pool of this name.")
+        pools.remove(name)
         return Response(status=204)
 
 

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
+from brokoli_site.common import audit
 from brokoli_site.common.api import ApiView, StrictSerializer, read_fields
 from brokoli_site.common.json import loads, read_limited
 from brokoli_site.common.openapi import problems
@@ -117,5 +118,6 @@ def _params(pipeline: Pipeline, body: Any, *, signed: bool) -> dict[str, Any]:
 
 
 def _run(pipeline: Pipeline, params: Mapping[str, Any]) -> Response:
-    run = triggers.run(pipeline, params=params, trigger=Trigger.WEBHOOK)
+    with audit.acting("webhook", "webhook"):
+        run = triggers.run(pipeline, params=params, trigger=Trigger.WEBHOOK)
     return Response(WebhookRunSerializer(run).data, status=202, headers={"Location": reverse("run", args=[run.id])})

@@ -2,9 +2,11 @@
 
 from django.urls import path
 
-from system.api import calendar, capabilities, dashboard, info, lineage, purge, scheduler, search, workers
+from system.api import audit, calendar, capabilities, dashboard, info, lineage, purge, scheduler, search, workers
 
 urlpatterns = [
+    path("audit", audit.AuditView.as_view(), name="audit"),
+    path("audit/export", audit.AuditExportView.as_view(), name="audit-export"),
     path("capabilities", capabilities.CapabilitiesView.as_view(), name="capabilities"),
     path("dashboard", dashboard.DashboardView.as_view(), name="dashboard"),
     path("lineage", lineage.LineageView.as_view(), name="lineage"),

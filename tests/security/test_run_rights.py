@@ -41,6 +41,8 @@ CALLS = [
     ("GET", "/api/scheduler/status", "pipelines.view"),
     ("POST", "/api/schedules/preview", "pipelines.view"),
     ("GET", "/api/dashboard", "runs.view"),
+    ("GET", "/api/audit", "audit.view"),
+    ("GET", "/api/audit/export", "audit.export"),
     ("GET", "/api/runs/calendar", "runs.view"),
     ("GET", "/api/system/info", "runs.view"),
     ("GET", "/api/search", "pipelines.view"),

@@ -24,6 +24,7 @@ ALLOWED = {
 WITH_DATABASE = {
     "models",
     "definitions",
+    "audited",
     "admin",
     "admin_forms",
     "apps",

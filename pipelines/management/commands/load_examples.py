@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
+from django.db import transaction
 from django.utils import timezone
 
-from brokoli_site.common import yaml
+from brokoli_site.common import audit, yaml
+from brokoli_site.common.commands import AuditedCommand
 from brokoli_site.common.errors import BrokoliError
 from brokoli_site.common.migrations import is_up_to_date
 from pipelines import definitions
@@ -18,7 +20,7 @@ from pipelines.documents import normalised
 from pipelines.models import Connection, Pipeline
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Copy the data of the examples into the data folder, and create the example pipelines or bring them up to date."
 
     def handle(self, *args: Any, verbosity: int, **options: Any) -> None:
@@ -43,7 +45,10 @@ def connect() -> None:
     """The database of the examples, unless somebody has made it another one."""
     now = timezone.now()
     given = {"type": "sqlite", "host": "examples/warehouse.db", "description": "The examples' database.", "created_at": now, "updated_at": now}
-    Connection.objects.get_or_create(conn_id="example_warehouse", defaults=given)
+    with transaction.atomic():
+        row, made = Connection.objects.get_or_create(conn_id="example_warehouse", defaults=given)
+        if made:
+            audit.record("connection.created", "connection", row.conn_id, row.conn_id, after={name: given[name] for name in ("type", "host")})
 
 
 def _copy(source: Path, target: Path) -> None:

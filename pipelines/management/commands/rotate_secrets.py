@@ -4,13 +4,14 @@ import argparse
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from brokoli_site.common.commands import AuditedCommand
 from brokoli_site.common.migrations import is_up_to_date
 from pipelines import sealing
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Seal the secrets that older keys sealed with the newest of BROKOLI_ENCRYPTION_KEYS. Safe while the server runs, and to interrupt."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

@@ -5,16 +5,17 @@ import sys
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import connection
 
+from brokoli_site.common.commands import AuditedCommand
 from brokoli_site.common.migrations import is_up_to_date
 from runs import freed_pages, retention
 from runs.artifacts import ArtifactStore
 from runs.retention import Purged
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Delete runs that ended more than N days ago, with their logs, outputs and artifacts. Safe while runs execute, and to interrupt."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
