@@ -2,10 +2,10 @@
 
 import datetime as dt
 import json
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -15,8 +15,8 @@ from django.utils.safestring import SafeString
 
 from brokoli_site.common.ids import earliest
 from runs.admin.history import HistoryAdmin, moment
-from system.audit_listing import LOOKED_AT, SEARCHED
-from system.models import AuditEntry
+from system.audit_listing import LOOKED_AT, SEARCHED, matching
+from system.models import AuditEntry, AuditQuerySet
 
 # What stands before the dots of actions; one that is missing here is found by its address, `?area__exact=`.
 AREAS = (
@@ -36,6 +36,7 @@ AREAS = (
     "webhook_token",
 )
 _MOST_FIELDS = 3
+_MOST_FOUND = 500
 
 
 class AreaFilter(admin.SimpleListFilter):
@@ -86,9 +87,8 @@ class AuditEntryAdmin(HistoryAdmin):
         term = search_term.strip().replace("\0", "")
         if not term:
             return queryset, False
-        newest = queryset.order_by("-pk").values("pk")[:LOOKED_AT]
-        matches = Q(*((f"{column}__icontains", term) for column in SEARCHED), _connector=Q.OR)
-        return AuditEntry.objects.filter(matches, pk__in=newest), False
+        keys, _ = matching(cast("AuditQuerySet", queryset.order_by("-pk")), {}, term.casefold(), _MOST_FOUND)
+        return queryset.filter(pk__in=keys), False
 
     @admin.display(description="Time (UTC)")
     def when(self, entry: AuditEntry) -> str:

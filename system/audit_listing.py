@@ -6,16 +6,15 @@ hold fewer entries than were asked for, or none, and the next one goes on where 
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
-
-from django.db.models import Q
 
 from brokoli_site.common.ids import earliest
 from system.models import AuditEntry, AuditQuerySet
 
 LOOKED_AT = 10_000
+_STEP = 1_000  # of these, read at once
 # Which one an index answers: the one that is likely to leave the least.
 _INDEXED = ("request_id", "object_id", "user_id", "actor", "action", "area", "kind")
 SEARCHED = ("name", "object_id", "actor")
@@ -52,17 +51,35 @@ class Page:
 
 
 def page(wanted: AuditFilter, after: uuid.UUID | None, limit: int) -> Page:
-    """The newest entries that are older than `after`. Two queries at most."""
+    """The newest entries that are older than `after`."""
     names = [name for name in _INDEXED if getattr(wanted, name)]
     rows = _between(wanted, after).filter(**{name: getattr(wanted, name) for name in names[:1]}).order_by("-id")
-    rest = Q(**{name: getattr(wanted, name) for name in names[1:]})
-    if wanted.q:
-        rest &= Q(*((f"{column}__icontains", wanted.q) for column in SEARCHED), _connector=Q.OR)
-    if not rest:
-        return _page(list(rows[: limit + 1]), limit, None)
-    keys = rows.values("id")
-    unseen = keys.values_list("id", flat=True)[LOOKED_AT - 1 : LOOKED_AT].first()
-    return _page(list(AuditEntry.objects.filter(rest, id__in=keys[:LOOKED_AT]).order_by("-id")[: limit + 1]), limit, unseen)
+    rest, term = {name: getattr(wanted, name) for name in names[1:]}, wanted.q.casefold()
+    if not rest and not term:
+        found = list(rows[: limit + 1])
+        return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
+    keys, cursor = matching(rows, rest, term, limit)
+    return Page(list(AuditEntry.objects.filter(id__in=keys).order_by("-id")) if keys else [], cursor)
+
+
+def matching(rows: AuditQuerySet, rest: Mapping[str, str], term: str, most: int) -> tuple[list[uuid.UUID], uuid.UUID | None]:
+    """The ids of `most` of these rows (newest first) that have all of `rest` and hold the case-folded `term`, and after which to go on.
+
+    Tried here and not by the database, which may think it clever to read the whole table for it.
+    """
+    found: list[uuid.UUID] = []
+    last: uuid.UUID | None = None
+    for _ in range(0, LOOKED_AT, _STEP):
+        some = list((rows if last is None else rows.filter(id__lt=last)).values(*{"id", *rest, *SEARCHED})[:_STEP])
+        for row in some:
+            if all(row[name] == value for name, value in rest.items()) and any(term in row[name].casefold() for name in SEARCHED):
+                found.append(row["id"])
+                if len(found) == most:
+                    return found, row["id"]
+        if len(some) < _STEP:
+            return found, None
+        last = some[-1]["id"]
+    return found, last
 
 
 def _between(wanted: AuditFilter, after: uuid.UUID | None) -> AuditQuerySet:
@@ -74,12 +91,6 @@ def _between(wanted: AuditFilter, after: uuid.UUID | None) -> AuditQuerySet:
     if wanted.until is not None:
         rows = rows.filter(id__lt=earliest(wanted.until + _MILLISECOND))
     return rows
-
-
-def _page(found: list[AuditEntry], limit: int, last_seen: uuid.UUID | None) -> Page:
-    if len(found) > limit:
-        return Page(found[:limit], found[limit - 1].id)
-    return Page(found, last_seen)
 
 
 def every(wanted: AuditFilter, size: int) -> Iterator[list[AuditEntry]]:

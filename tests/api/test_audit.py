@@ -23,7 +23,7 @@ from tests.plans import analyse, only_indexed
 pytestmark = pytest.mark.django_db
 
 CANARY = "canary-9f8e7d"
-SINCE = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+ENTRIES = 100_000
 
 
 def entries(api: Client, **query: Any) -> list[dict[str, Any]]:
@@ -229,6 +229,7 @@ def test_pages_follow_each_other_without_gaps() -> None:
 
 def test_a_search_looks_at_so_many_entries_and_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_listing, "LOOKED_AT", 4)
+    monkeypatch.setattr(audit_listing, "_STEP", 2)
     client = signed_in("audit.view", "audit.export")
     keys = [str(made(name=name).id) for name in ("needle", *["hay"] * 5, "needle", "hay")]
     page = client.get("/api/audit", {"q": "needle"}).json()
@@ -294,17 +295,14 @@ def test_an_export_is_itself_recorded() -> None:
 
 @pytest.fixture(scope="module")
 def long_log(django_db_setup: None, django_db_blocker: Any) -> Any:
-    """A hundred thousand entries."""
     with django_db_blocker.unblock():
-        keys = sorted(new_id() for _ in range(100_000))
-        given = {"at": timezone.now(), "via": "token", "area": "run", "kind": "run", "name": "n", "diff": {}}
-        rows = [
-            AuditEntry(
-                id=key, actor=f"user{n % 7}", user_id=str(n % 7), action=f"run.{'abcde'[n % 5]}", object_id=str(n % 1000), request_id=str(n), **given
-            )
-            for n, key in enumerate(keys)
-        ]
-        AuditEntry.objects.bulk_create(rows, batch_size=2000)
+        columns = "id, at, actor, user_id, via, token, address, request_id, action, area, kind, object_id, name, diff"
+        key, now = ("lpad(to_hex(n), 32, '0')::uuid", "now()") if connection.vendor == "postgresql" else ("printf('%032x', n)", "datetime('now')")
+        action = "'run.' || substr('abcde', 1 + n % 5, 1)"
+        values = f"{key}, {now}, 'user' || (n % 7), n % 7, 'token', '', '', n, {action}, 'run', 'run', n % 1000, 'n', '{{}}'"
+        numbers = f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {ENTRIES})"
+        with connection.cursor() as cursor:
+            cursor.execute(f"{numbers} INSERT INTO system_auditentry ({columns}) SELECT {values} FROM numbers")
         analyse()
         yield
         AuditEntry.objects.all().delete_expired()
@@ -333,7 +331,6 @@ def long_log(django_db_setup: None, django_db_blocker: Any) -> Any:
 )
 def test_no_question_reads_the_whole_log(query: dict[str, str]) -> None:
     client = signed_in("audit.view")
-    # A search sorts what it found of the entries that it looked at.
-    with only_indexed("system_auditentry", may_sort=audit_listing.LOOKED_AT) as captured:
+    with only_indexed("system_auditentry", may_sort=100) as captured:  # those of a page
         assert client.get("/api/audit", query).status_code == 200
-    assert sum("system_auditentry" in asked["sql"] for asked in captured.captured_queries) <= 2
+    assert sum("system_auditentry" in asked["sql"] for asked in captured.captured_queries) <= 11
