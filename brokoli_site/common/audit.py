@@ -27,10 +27,11 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
-from brokoli_site.common import request_ids
+from brokoli_site.common import differences, request_ids
 from brokoli_site.common.differences import difference
 from brokoli_site.common.local_mode import LocalAdministrator
 
+SET, CHANGED = differences.SET, differences.CHANGED  # what is told of a secret
 VIA = ("session", "token", "basic", "local", "command", "webhook", "system", "anonymous")
 
 
