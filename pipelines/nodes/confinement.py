@@ -27,7 +27,7 @@ def reach_of(context: NodeContext) -> Reach | None:
         _note_that_nothing_is_confined()
         return None
     inputs = [one.path for one in context.inputs if one.path is not None]
-    return Reach(inputs, [*context.files.roots, *settings.CODE_PATHS], [*context.files.forbidden, *private_paths()])
+    return Reach(inputs, context.files.roots, settings.CODE_PATHS, [*context.files.forbidden, *private_paths()])
 
 
 def limits_of(config: Any) -> ProcessLimits:

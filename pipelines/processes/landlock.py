@@ -18,9 +18,12 @@ _ASK_VERSION = 1
 _RULE_OF_PATH = 1
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_MAKE_CHAR, _MAKE_SOCK, _MAKE_FIFO, _MAKE_BLOCK, _MAKE_SYM, _REFER = 1 << 6, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13
 _TRUNCATE, _IOCTL_DEVICE = 1 << 14, 1 << 15
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEVICE
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
+# What is neither a file nor a folder, and moving from one folder to another, by which a folder that holds such a thing could come in.
+_MORE_THAN_FILES = _MAKE_CHAR | _MAKE_SOCK | _MAKE_FIFO | _MAKE_BLOCK | _MAKE_SYM | _REFER
 # How many rights on files each version knows: the lowest bits.
 _KNOWN_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _MOST_KNOWN_RIGHTS = 16  # from version 5 on
@@ -42,8 +45,10 @@ def version() -> int:
     return max(0, int(_LIBC.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_ASK_VERSION))))
 
 
-def confine(readable: Iterable[str], writable: Iterable[str]) -> None:
+def confine(readable: Iterable[str], writable: Iterable[str], files_only: Iterable[str] = ()) -> None:
     """From now on only these files and folders, with all that is in them, can be opened; those that do not exist are left out.
+
+    In `files_only` files and folders can be written too, but no link, pipe, socket or device be made, or moved in.
 
     The process must have given up gaining privileges. Errors: `OSError`.
     """
@@ -57,6 +62,8 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> None:
             _allow(descriptor, path, files & _READ)
         for path in writable:
             _allow(descriptor, path, files & ~_IOCTL_DEVICE)
+        for path in files_only:
+            _allow(descriptor, path, files & ~_IOCTL_DEVICE & ~_MORE_THAN_FILES)
         _call(_RESTRICT_SELF, ctypes.c_int(descriptor), ctypes.c_uint32(0))
     finally:
         os.close(descriptor)

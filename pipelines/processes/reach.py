@@ -22,7 +22,7 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"
 
 
 def confine(reach: Mapping[str, Sequence[str]], folder: str) -> None:
-    """Give up all files but those. `reach` has `read`, `write` and `private`, paths that stay out of reach wherever they lie.
+    """Give up all files but those. `reach` has `read`, `data` and `write`, and `private`, paths that stay out of reach wherever they lie.
 
     Errors: `OSError`.
     """
@@ -31,8 +31,9 @@ def confine(reach: Mapping[str, Sequence[str]], folder: str) -> None:
     system = (*programs(), *(f"/etc/{name}" for name in _LOOKED_UP))
     readable = [part for path in system for part in _without(path, own)]
     writable = [part for path in reach["write"] for part in _without(path, private)]
+    data = [part for path in reach["data"] for part in _without(path, private)]
     # The job's folder and its inputs lie in what is private.
-    landlock.confine([*readable, *reach["read"]], [*writable, *_DEVICES, folder])
+    landlock.confine([*readable, *reach["read"]], [*writable, *_DEVICES, folder], data)
 
 
 @functools.cache

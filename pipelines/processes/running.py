@@ -68,15 +68,18 @@ class ProcessLimits:
 class Reach:
     """The files that a job may open, besides its own folder and what every program needs (`processes/reach.py`).
 
-    What is `private` stays out of reach where it lies in what may be opened; a file of `read` is named for itself.
+    What is `private` stays out of reach where it lies in what may be opened; a file of `read` is named for itself. `data` are the folders of
+    file nodes: a job that put a link there while such a node runs would have the worker follow it.
     """
 
     read: Sequence[Path]
+    data: Sequence[Path]
     write: Sequence[Path]
     private: Sequence[Path]
 
     def as_json(self) -> dict[str, list[str]]:
-        return {"read": [*map(str, self.read)], "write": [*map(str, self.write)], "private": [*map(str, self.private)]}
+        found = {"read": self.read, "data": self.data, "write": self.write, "private": self.private}
+        return {name: [*map(str, paths)] for name, paths in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

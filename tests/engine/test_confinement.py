@@ -114,6 +114,24 @@ answers = [attempt(lambda: open(path).read()) for path in ("here", {str(workshop
     key.unlink()
 
 
+def test_a_data_folder_gets_nothing_that_would_lead_a_file_node_out(workshop: Workshop, settings: LazySettings) -> None:
+    """A file that becomes a link after a file node has judged its path would be followed by the worker, which may read everything."""
+    key = settings.HOME / "canary"
+    key.write_text("canary")
+    script = f"""
+import socket
+key, data = {str(key)!r}, {str(workshop.folder)!r}
+os.symlink(key, "link"); os.mkdir("folder"); os.symlink(key, "folder/link"); os.mkfifo("pipe")
+answers = [attempt(act) for act in (
+    lambda: os.symlink(key, f"{{data}}/a"), lambda: os.rename("link", f"{{data}}/b"), lambda: os.rename("folder", f"{{data}}/c"),
+    lambda: os.link("link", f"{{data}}/d", follow_symlinks=False), lambda: os.link(key, f"{{data}}/e"), lambda: os.mkfifo(f"{{data}}/f"),
+    lambda: os.rename("pipe", f"{{data}}/g"), lambda: socket.socket(socket.AF_UNIX).bind(f"{{data}}/h"))]"""
+    answers = ask(workshop, script)
+    key.unlink()
+    assert "done" not in answers, answers
+    assert not list(workshop.folder.iterdir())
+
+
 def test_what_a_script_needs_is_there(workshop: Workshop) -> None:
     """Its folder, the data folders, devices, programs, shared memory, the numbers of the machine."""
     (workshop.folder / "given.txt").write_text("given")
@@ -125,7 +143,8 @@ def pool():
         assert workers.map(abs, [-1, -2]) == [1, 2]
 def data_folder():
     assert open(f"{{data}}/given.txt").read() == "given"
-    os.makedirs(f"{{data}}/a/b"); open(f"{{data}}/a/b/c", "w").write("made"); os.rename(f"{{data}}/a/b/c", f"{{data}}/moved")
+    os.makedirs(f"{{data}}/a/b"); open(f"{{data}}/a/b/c", "w").write("made"); shutil.move(f"{{data}}/a/b/c", f"{{data}}/now")
+    os.rename(f"{{data}}/now", f"{{data}}/moved")
     shutil.rmtree(f"{{data}}/a")
 def temporary():
     with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile(): open(f"{{folder}}/x", "w").write("x")
