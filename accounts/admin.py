@@ -109,11 +109,12 @@ class BrokoliUserAdmin(_ByRight, UserAdmin):  # type: ignore[type-arg]
         return field
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        people.keep_others_out()
-        if not User.objects.exists():
-            # With a first user who may do nothing, nobody could do anything any more.
-            obj.is_superuser = obj.is_staff = True
-            self.message_user(request, "The first user is administrator; local mode has ended.", messages.INFO)
+        if not change:
+            people.keep_others_out()
+            if not User.objects.exists():
+                # With a first user who may do nothing, nobody could do anything any more.
+                obj.is_superuser = obj.is_staff = True
+                self.message_user(request, "The first user is administrator; local mode has ended.", messages.INFO)
         super().save_model(request, obj, form, change)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
