@@ -1,11 +1,14 @@
 """First users, last administrators and guesses of a password: all at the same moment."""
 
+import threading
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.db import transaction
 from django.test import Client
 
 from accounts import lockout, tokens
@@ -72,3 +75,25 @@ def test_tokens_made_at_once_are_no_more_than_the_limit(monkeypatch: pytest.Monk
         client.force_login(user)
     statuses = at_once(*[partial(post, "/api/auth/tokens", {"name": "t"}, client) for client in clients])
     assert (statuses.count(201), statuses.count(409), ApiToken.objects.count()) == (3, 3, 3), statuses
+
+
+def test_a_database_that_is_busy_costs_a_token_nothing() -> None:
+    user = User.objects.create_user("ada")
+    token, secret = tokens.issue(user, ApiToken.Kind.NAMED, "t", lasts=timedelta(days=1))
+    held, asked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            ApiToken.objects.filter(pk=token.pk).update(name="held")
+            held.set()
+            assert asked.wait(30)
+
+    def ask() -> int:
+        assert held.wait(30)
+        try:
+            return Client(headers={"host": "localhost", "authorization": f"Bearer {secret}"}).get("/api/auth/me").status_code
+        finally:
+            asked.set()
+
+    assert at_once(hold, ask) == [None, 200]
+    assert ApiToken.objects.get().last_used_at is None

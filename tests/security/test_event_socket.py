@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client, override_settings
 
+from accounts import tokens
+from accounts.models import ApiToken
 from brokoli_site.asgi import application
 from runs import consumers, handshakes
 from runs.events.tailer import tailer
@@ -258,6 +261,31 @@ def test_rights_that_end_close_the_socket(checked_often: None, monkeypatch: pyte
     before_the_second_check(monkeypatch, lambda: take_away(somebody, change))
 
     assert lost(Visit(headers, stays=True).run())
+
+
+@pytest.mark.parametrize("change", ["inactive", "right", "password", "deleted", "token", "expired"])
+def test_a_token_opens_the_socket_until_it_ends(checked_often: None, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    somebody = user("runs.view")
+    User.objects.create_user("another")
+    token, secret = tokens.issue(somebody, ApiToken.Kind.NAMED, "t", lasts=timedelta(days=1), scopes=["runs.view"])
+
+    def end() -> None:
+        if change == "token":
+            token.delete()
+        elif change == "expired":
+            ApiToken.objects.update(expires_at=token.created_at)
+        else:
+            take_away(somebody, change)
+
+    before_the_second_check(monkeypatch, end)
+    assert lost(Visit({"authorization": f"Bearer {secret}"}, stays=True).run())
+
+
+def test_a_token_narrowed_to_something_else_opens_no_socket() -> None:
+    somebody = user("runs.view", "pipelines.view")
+    _, secret = tokens.issue(somebody, ApiToken.Kind.NAMED, "t", lasts=timedelta(days=1), scopes=["pipelines.view"])
+    assert Visit({"authorization": f"Bearer {secret}"}).run().status == 403
+    assert Visit({"authorization": f"Bearer {secret}0"}).run().status == 401
 
 
 def before_the_second_check(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:

@@ -1,14 +1,16 @@
 """Whoever guesses passwords is locked out: of each way in, for a while, and nobody else with them."""
 
 import base64
+import sys
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from axes.models import AccessAttempt, AccessLog
+from django.contrib.auth.hashers import MD5PasswordHasher
 from django.contrib.auth.models import User
 from django.db.models import F
-from django.test import Client
+from django.test import Client, override_settings
 
 from accounts import lockout, tokens
 from accounts.models import ApiToken
@@ -159,3 +161,26 @@ def test_counters_are_forgotten() -> None:
     AccessLog.objects.update(attempt_time=F("attempt_time") - timedelta(days=31))
     lockout.prune()
     assert not AccessAttempt.objects.exists() and not AccessLog.objects.exists()
+
+
+class CountingHasher(MD5PasswordHasher):
+    """Counts how often a password is hashed: that is what a login's time is made of."""
+
+    hashed = 0
+
+    def encode(self, password: str, salt: str) -> str:
+        CountingHasher.hashed += 1
+        return super().encode(password, salt)
+
+
+@pytest.mark.parametrize("name", ["ada", "nobody", "gone", "without"])
+def test_who_cannot_log_in_is_told_so_in_the_same_time(name: str) -> None:
+    with override_settings(PASSWORD_HASHERS=[f"{__name__}.CountingHasher"]):
+        for user in (User.objects.get(), User(username="gone", is_active=False)):
+            user.set_password(PASSWORD)
+            user.save()
+        User.objects.create_user("without")
+        module = sys.modules[__name__]
+        before = module.CountingHasher.hashed
+        assert by_login(name, "wrong", HERE).status_code == 401
+        assert module.CountingHasher.hashed - before == 1

@@ -2,7 +2,7 @@
 
 import re
 
-from docs.generate import CONFIGURATION, NODE_TYPES, configuration_page, node_types_page
+from docs.generate import ACCOUNTS, CONFIGURATION, NODE_TYPES, accounts_page, configuration_page, node_types_page
 
 ROOT = CONFIGURATION.parent.parent
 
@@ -11,6 +11,12 @@ def test_the_table_of_the_configuration_is_the_current_one() -> None:
     page = CONFIGURATION.read_text()
 
     assert page == configuration_page(page), "run `make docs`"
+
+
+def test_the_table_of_the_roles_is_the_current_one() -> None:
+    page = ACCOUNTS.read_text()
+
+    assert page == accounts_page(page), "run `make docs`"
 
 
 def test_the_reference_of_node_types_is_the_current_one() -> None:
