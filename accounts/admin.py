@@ -129,8 +129,9 @@ class BrokoliUserAdmin(_ByRight, UserAdmin):  # type: ignore[type-arg]
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        for user in queryset:
-            self.delete_model(request, user)
+        with transaction.atomic():  # the page of one user has one of its own
+            for user in queryset:
+                self.delete_model(request, user)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002 - Django's name
         with transaction.atomic():
@@ -216,3 +217,8 @@ class LockedOutAdmin(_ByRight):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        with transaction.atomic():
+            for group in queryset:
+                self.delete_model(request, group)

@@ -73,10 +73,10 @@ class Guard(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no types
         if http is None or self.is_locked(http):
             return
         name = shown_name(str(credentials.get("username") or ""))
-        audit.note("login.failed", "user", "", name)
+        audit.note("auth.login_failed", "user", "", name)
         full = Counter(name, address_of(http), OF_NAME_AND_ADDRESS)
         if AccessAttempt.objects.filter(full.row(), failures_since_start__gte=full.most).exists():
-            audit.note("login.locked_out", "user", "", name)
+            audit.note("auth.locked", "user", "", name)
 
     def user_logged_in(self, sender: Any, request: Any, user: Any, **_: Any) -> None:
         """The backend said so before, of logins that keep no session, too."""

@@ -20,7 +20,7 @@ class LoginPage(views.LoginView):
     def form_valid(self, form: Any) -> Any:
         response = super().form_valid(form)
         user = form.get_user()
-        audit.note("login", "user", user.pk, user.get_username(), by=user)
+        audit.note("auth.login", "user", user.pk, user.get_username(), by=user)
         return response
 
 
@@ -33,5 +33,5 @@ class LogoutPage(views.LogoutView):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.user.is_authenticated and not is_local_administrator(request.user):
-            audit.note("logout", "user", request.user.pk, request.user.get_username(), by=request.user)
+            audit.note("auth.logout", "user", request.user.pk, request.user.get_username(), by=request.user)
         return super().post(request, *args, **kwargs)

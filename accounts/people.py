@@ -69,7 +69,7 @@ def set_up(username: str, password: str, email: str = "") -> User:
             raise UsersExist
         user.save()
         user.groups.add(Group.objects.get(name="admin"))
-        audit.record("setup", "user", user.pk, user.username, after=_shown(user), by=user)
+        audit.record("auth.setup", "user", user.pk, user.username, after=_shown(user), by=user)
     return user
 
 

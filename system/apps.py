@@ -3,6 +3,7 @@ from django.core import checks
 
 from brokoli_site.common import audit, rights
 from runs import added_chores
+from system import audit_commands
 from system.crontab import TAG, check_crontab
 from system.exposure import check_exposure
 
@@ -24,4 +25,5 @@ class SystemConfig(AppConfig):
         added_chores.makers.append("system.openlineage.chore")
         added_chores.makers.append("system.forgetting.chore")
         audit.writers.append("system.audit.write")
+        audit_commands.listen()
         added_chores.makers.append("system.audit_retention.chore")

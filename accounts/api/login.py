@@ -82,7 +82,7 @@ class LogoutView(ApiView):
         if isinstance(request.auth, ApiToken):
             people.end_token(request.auth, "logout")
         elif way_in(request) == "session":
-            audit.note("logout", "user", request.user.pk, request.user.get_username(), by=request.user)
+            audit.note("auth.logout", "user", request.user.pk, request.user.get_username(), by=request.user)
             logout(request._request)
         return Response(status=204)
 
@@ -199,5 +199,5 @@ def _row(request: Request) -> User:
 
 def _logged_in(user: User, status: int = 200) -> Response:
     token, secret = tokens.issue(user, ApiToken.Kind.LOGIN, "login", lasts=timedelta(hours=settings.LOGIN_HOURS))
-    audit.note("login", "user", user.pk, user.get_username(), by=user)
+    audit.note("auth.login", "user", user.pk, user.get_username(), by=user)
     return Response({"token": secret, "expires_at": iso(token.expires_at), "user": shown_user(user)}, status=status, headers=UNCACHED)
