@@ -371,7 +371,7 @@ def test_what_happens_is_in_the_audit_log(ada: User) -> None:
     entries = list(AuditEntry.objects.order_by("pk"))
     actions = [entry.action for entry in entries]
     assert actions == [
-        *("login", "login.failed", "login.failed", "user.created", "user.updated", "token.created", "token.revoked", "user.deleted"),
+        *("auth.login", "auth.login_failed", "auth.login_failed", "user.created", "user.updated", "token.created", "token.revoked", "user.deleted"),
     ]
     assert PASSWORD not in str([vars(entry) for entry in entries])
     assert "mistyped" not in str([vars(entry) for entry in entries])
