@@ -19,3 +19,5 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DATABASES["default"]["OPTIONS"].pop("options", None)
 # What stands for the dbt of a user of Brokoli, on a machine that may have none.
 DBT = Path(__file__).parent / "dbt_program"
+# Each test client sets the middleware up anew; files are looked for when they are asked for, not all at each of those times.
+WHITENOISE_AUTOREFRESH = True

@@ -17,7 +17,7 @@ from runs.states import RunStatus
 from tests.conftest import StartWorker
 from tests.factories import accept_run, save_pipeline
 from tests.programs import wait_for
-from tests.security.test_every_route import routes
+from tests.security.route_walk import routes
 
 VARIABLE, PASSWORD, OPTION, OUTSIDE = "canary-va'r-1f0c", 'canary-pa"ss-2e9d', "canary-opt-3d8b", "canary-out-4c7a"
 PIECES = ("canary-", "Y2FuYXJ5", "NhbmFye", "jYW5hcnkt", "63616e617279")  # also as base64 at each place, and in hexadecimal
@@ -108,7 +108,10 @@ def test_no_secret_is_told_by_anything(api: Client, start_worker: StartWorker, m
 
 def answers(api: Client, pipelines: list[Pipeline], runs: list[Run], *, only_reads: bool = False) -> Any:
     """Every route that can be read, and (not `only_reads`) dry runs, tests and refused changes."""
-    for address, view in routes():
+    for route in routes():
+        address, view = re.sub("{[^}]*}", "*", route.address), route.view
+        if not address.startswith("/api"):
+            continue
         for pipeline, run in (
             zip(pipelines, runs, strict=True) if "*" in address and ("pipelines" in address or "runs" in address) else [(pipelines[0], runs[0])]
         ):

@@ -2,7 +2,16 @@
 
 import re
 
-from docs.generate import ACCOUNTS, CONFIGURATION, NODE_TYPES, accounts_page, configuration_page, node_types_page
+from docs.generate import (
+    ACCOUNTS,
+    CONFIGURATION,
+    NODE_TYPES,
+    ROUTES,
+    accounts_page,
+    configuration_page,
+    node_types_page,
+    routes_page,
+)
 
 ROOT = CONFIGURATION.parent.parent
 
@@ -21,6 +30,10 @@ def test_the_table_of_the_roles_is_the_current_one() -> None:
 
 def test_the_reference_of_node_types_is_the_current_one() -> None:
     assert NODE_TYPES.read_text() == node_types_page(), "run `make docs`"
+
+
+def test_the_reference_of_routes_is_the_table_of_the_sweep() -> None:
+    assert ROUTES.read_text() == routes_page(), "run `make docs`"
 
 
 def test_every_decision_is_in_the_list_of_decisions() -> None:
