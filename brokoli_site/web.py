@@ -5,7 +5,7 @@
 Daphne receives a whole body, into a temporary file, before the application hears of the request: without a bound here, one
 client could fill the disk however strict the application is. And it hands every chunk of an answer to the socket at once: the
 whole of a large download would wait in memory for a slow client. Here the application waits while the socket's buffer is full.
-WebSockets are in `brokoli_site.sockets`.
+WebSockets are in `brokoli_site.sockets`; what arrives too slowly is `brokoli_site.arrivals`.
 """
 
 import os
@@ -21,6 +21,7 @@ from django.db import connections
 from twisted.internet import reactor
 from twisted.internet.defer import DeferredList
 
+from brokoli_site.arrivals import PunctualFactory
 from brokoli_site.common import exposure
 from brokoli_site.flow import Flow
 from brokoli_site.sockets import CLOSING_SECONDS, EXTENSIONS, FRAMES, MESSAGE_BYTES, Socket, SocketFactory
@@ -118,6 +119,7 @@ def main() -> None:
     # Daphne looks these classes up in its modules; it has no other place to name one.
     http_protocol.WebRequest = BoundedRequest
     daphne.server.WebSocketFactory = SocketFactory
+    daphne.server.HTTPFactory = PunctualFactory
     Web.entrypoint()
 
 
