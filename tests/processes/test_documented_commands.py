@@ -27,8 +27,11 @@ DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
 PRODUCTION = {
     "BROKOLI_SECRET_KEY": "a key that is only good enough for tests, but long",
     "BROKOLI_ALLOWED_HOSTS": "brokoli.example.org",
+    "BROKOLI_HTTPS": "true",
+    "BROKOLI_TRUSTED_PROXIES": "127.0.0.1",
     "DJANGO_SUPERUSER_PASSWORD": "correct horse battery staple",
 }
+PROXIED = {"Host": "brokoli.example.org", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
 
 
 def blocks(page: str) -> list[str]:
@@ -129,7 +132,7 @@ def test_serving_others(shell: Path, start_program: StartWorker) -> None:
 
 def refuses_strangers(url: str) -> bool:
     try:
-        answer = requests.get(f"{url}/api/pipelines", headers={"Host": "brokoli.example.org"}, timeout=5)
+        answer = requests.get(f"{url}/api/pipelines", headers=PROXIED, timeout=5)
     except requests.ConnectionError:
         return False
     assert answer.status_code == 401
