@@ -86,6 +86,12 @@ def test_a_wrong_token_is_401_and_says_how_to_do_better(ada: User) -> None:
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="Brokoli", error="invalid_token"'), wrong
 
 
+def test_a_wrong_token_is_not_made_good_by_a_session(ada: User) -> None:
+    mine = bearer("brk_wrong")
+    mine.force_login(ada)
+    assert mine.get("/api/auth/me").status_code == 401
+
+
 def test_what_ends_a_token(ada: User) -> None:
     def ended(secret: str) -> bool:
         return bearer(secret).get("/api/auth/me").status_code == 401

@@ -1,6 +1,7 @@
 """First users, last administrators and guesses of a password: all at the same moment."""
 
 import threading
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from django.core.management import call_command
 from django.db import transaction
 from django.test import Client
 
-from accounts import lockout, tokens
+from accounts import lockout, people, tokens
 from accounts.models import ApiToken
 from tests.people import person
 from tests.races.test_races import at_once
@@ -44,20 +45,27 @@ def test_nobody_is_set_up_beside_a_user_made_by_a_command(monkeypatch: pytest.Mo
             assert status in (401, 409) and User.objects.get().username == "command"
 
 
-def test_two_administrators_do_not_demote_each_other() -> None:
-    for _ in range(3):
-        User.objects.all().delete()
-        people = [person("admin") for _ in range(2)]
-        clients = [Client(headers={"host": "localhost"}) for _ in people]
-        for client, user in zip(clients, people, strict=True):
-            client.force_login(user)
+def test_two_administrators_do_not_demote_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    users = [person("admin") for _ in range(2)]
+    clients = [Client(headers={"host": "localhost"}) for _ in users]
+    for client, user in zip(clients, users, strict=True):
+        client.force_login(user)
+    both, original = threading.Barrier(2), people._validate
 
-        def demote(client: Client, user: User) -> int:
-            return client.patch(f"/api/users/{user.pk}", {"roles": ["viewer"]}, content_type="application/json").status_code
+    def meet(user: User) -> None:
+        """Whoever got so far waits a moment for the other, who must not get so far."""
+        with suppress(threading.BrokenBarrierError):
+            both.wait(timeout=1)
+        original(user)
 
-        statuses = at_once(partial(demote, clients[0], people[1]), partial(demote, clients[1], people[0]))
-        assert statuses.count(200) == 1, statuses
-        assert User.objects.filter(groups__name="admin").count() == 1
+    monkeypatch.setattr(people, "_validate", meet)
+
+    def demote(client: Client, user: User) -> int:
+        return client.patch(f"/api/users/{user.pk}", {"roles": ["viewer"]}, content_type="application/json").status_code
+
+    statuses = at_once(partial(demote, clients[0], users[1]), partial(demote, clients[1], users[0]))
+    assert statuses.count(200) == 1, statuses
+    assert User.objects.filter(groups__name="admin").count() == 1
 
 
 def test_guesses_at_once_get_no_further_than_one_after_the_other() -> None:
