@@ -18,6 +18,7 @@ from daphne import http_protocol
 from daphne.cli import DEFAULT_HOST, CommandLineInterface
 from daphne.server import Server
 from django.db import connections
+from django.utils.module_loading import import_string
 from twisted.internet import reactor
 from twisted.internet.defer import DeferredList
 
@@ -31,6 +32,10 @@ from brokoli_site.sockets import CLOSING_SECONDS, EXTENSIONS, FRAMES, MESSAGE_BY
 KEPT_BYTES = 5 * 1024 * 1024 + 1
 # A client that sends a little too much hears a 413; one that goes on for ever is cut off.
 MOST_BYTES = 64 * 1024 * 1024
+
+
+# Looked up by its name, as Daphne does with the application: it knows models, which are there once Django is set up.
+_SECRETS = "pipelines.sealing.fault_at_boot"
 
 
 class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]  # Daphne has no types
@@ -109,6 +114,8 @@ class Web(CommandLineInterface):  # type: ignore[misc]  # Daphne has no types
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", "brokoli_site.settings")
         django.setup()
         if sentence := exposure.fault(host):
+            sys.exit(f"brokoli: {sentence}")
+        if sentence := import_string(_SECRETS)():
             sys.exit(f"brokoli: {sentence}")
         connections.close_all()
         super().run(args)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
 from django.db.models import QuerySet, Value
 from django.db.models.functions import StrIndex, Substr
 
@@ -58,6 +58,14 @@ def fault() -> str:
                 "Add that key (without the setting, they are in BROKOLI_HOME/keys); `manage.py rotate_secrets --dry-run` names the rows."
             )
     return ""
+
+
+def fault_at_boot() -> str:
+    """As `fault`, for what serves although the database is away: "" then, and health tells of it once it can be asked."""
+    try:
+        return fault()
+    except (OperationalError, InterfaceError, ProgrammingError):  # the last: there are no tables yet
+        return ""
 
 
 def reseal(*, dry_run: bool = False, tell: Callable[[Resealed], None] = lambda _: None) -> Resealed:
