@@ -176,14 +176,18 @@ class Vault:
                 self._pattern.clear()
 
     def redact(self, text: str) -> str:
-        """`text` without any secret that was opened, in the spellings of URLs, JSON, SQL, HTML, Python, base64 and hexadecimal too."""
+        """`text` without any secret that was opened, in the spellings of URLs, JSON, SQL, HTML, Python, base64 and hexadecimal too.
+
+        Texts come cut, from a server's answer or a script's long line: the beginning of a secret at the end of one goes as well.
+        """
         with self._lock:
             if not self._revealed:
                 return text
             if not self._pattern:
                 self._pattern.append(re.compile("|".join(map(re.escape, sorted(self._revealed, key=len, reverse=True)))))
             (pattern,) = self._pattern
-        return pattern.sub(_SHOWN, text)
+            spellings = list(self._revealed)
+        return _without_end(pattern.sub(_SHOWN, text), spellings)
 
     def exported(self) -> dict[str, Any]:
         """All of it in the open, as JSON: for a process that has neither keys nor stores, over a channel that nobody else reads."""
@@ -227,6 +231,19 @@ class Vault:
                     self.reveal(text)
         elif not isinstance(value, bool):
             self.reveal(json.dumps(value))
+
+
+def _without_end(text: str, spellings: Collection[str]) -> str:
+    """`text` without the beginning of one of these at its end, or where it says how much of it was cut."""
+    end = text.rfind("… (") if text.endswith((" more bytes)", " more characters)")) else len(text)
+    for spelling in spellings:
+        start = spelling[:_SHORTEST_WITHIN]
+        at = text.find(start, max(0, end - len(spelling) + 1), end) if len(start) == _SHORTEST_WITHIN else -1
+        while at >= 0:
+            if spelling.startswith(text[at:end]):
+                return f"{text[:at]}{_SHOWN}{text[end:]}"
+            at = text.find(start, at + 1, end)
+    return text
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -159,3 +159,18 @@ def test_what_is_opened_needs_no_keys(keyring: Keyring, settings: Any) -> None:
     with pytest.raises(SecretUnavailable, match="no such variable"):
         vault.secret("m")
     assert "hush" not in repr(vault)
+
+
+def test_what_was_cut_before_it_was_redacted_ends_without_half_a_secret() -> None:
+    """Redaction makes texts shorter: what a first, generous cut left of the last secret may come into view then."""
+    secret = "pä$$w0rd-of-the-warehouse-2024"
+    vault = revealing(secret)
+    for spell in (str, quote, lambda value: value.encode().hex(), lambda value: base64.b64encode(value.encode()).decode()):
+        spelt = spell(secret)
+        for length in range(8, len(spelt)):
+            for tail in ("", "… (120 more bytes)"):
+                redacted = vault.redact(f"{spelt} " * 3 + spelt[:length] + tail)
+                assert redacted.endswith(tail) and spelt[:8] not in redacted, (spelt[:length], redacted)
+    assert vault.redact("it ends with pä$$w0r") == "it ends with pä$$w0r"  # seven characters tell little, and may be anybody's
+    # To cut first and then look is what must not be done: it is found only because the end is looked at.
+    assert "warehouse" not in vault.redact(f"{'x' * 40}{secret}"[:64])
