@@ -1,5 +1,6 @@
 """`/api/audit`: who did what to which object, as the calls of the API leave it, and how it is asked for."""
 
+import base64
 import csv
 import datetime as dt
 import io
@@ -7,6 +8,7 @@ import json
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -81,6 +83,20 @@ def test_who_is_signed_in_is_named_with_their_id() -> None:
     (entry,) = entries(client)
     assert entry["actor"].startswith("person")
     assert (entry["via"], entry["user_id"]) == ("session", client.session["_auth_user_id"])
+
+
+def test_how_somebody_got_in_is_told() -> None:
+    User.objects.create_superuser("ada", password="correct horse 7")
+    fresh = Client(headers={"host": "localhost"})
+    answer = send(fresh, "post", "/api/auth/login", {"username": "ada", "password": "correct horse 7"}).json()
+    with_token = Client(headers={"host": "localhost", "authorization": f"Bearer {answer['token']}"})
+    with_password = Client(headers={"host": "localhost", "authorization": "Basic " + base64.b64encode(b"ada:correct horse 7").decode()})
+    for number, client in enumerate((with_token, with_password)):
+        assert send(client, "put", f"/api/pools/{number}", {"slots": 4}).status_code == 201
+    by_password, by_token = entries(with_token, action="pool.created")
+    assert [(entry["actor"], entry["via"]) for entry in (by_token, by_password)] == [("ada", "token"), ("ada", "basic")]
+    assert (bool(by_token["token"]), by_password["token"]) == (True, "")
+    assert answer["token"] not in with_token.get("/api/audit").content.decode()
 
 
 def test_what_is_done_to_pipelines(api: Client) -> None:
