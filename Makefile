@@ -5,7 +5,7 @@ PORT ?= 8080
 # Arguments for pytest: `make test-sqlite TESTS="tests/unit -x"`.
 TESTS ?=
 # What meets the database; the rest, and what is marked `any_database` there, is the same on any and runs once, with SQLite.
-STORED := tests/api tests/db tests/races tests/security
+STORED := tests/api tests/corpus tests/db tests/races tests/security
 # So do these; they start programs, which takes long, so the ones on PostgreSQL run with the slow tests.
 PROGRAMS := tests/processes
 
@@ -69,6 +69,7 @@ chaos: $(DEVELOPMENT) ## Kill workers at random under RUNS (1000) runs and prove
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(DEVELOPMENT) ## Ask every call what its OpenAPI document allows, and what not, as each role: REQUESTS (20000), DATABASE, SEED, CALLERS, OPERATIONS.
+	@$(PYTEST) tests/fuzz/test_parsers.py --hypothesis-profile=fuzz $(if $(SEED),--hypothesis-seed $(SEED))
 	@$(BIN)/python -m tests.fuzz $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(CALLERS),--callers $(CALLERS)) $(if $(OPERATIONS),--operations '$(OPERATIONS)') $(if $(VERBOSE),--verbose)
 

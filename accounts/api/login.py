@@ -156,6 +156,7 @@ class SetupView(ApiView):
         summary="Whether the first user is still to be made",
         description="Anybody may ask.",
         tags=["accounts"],
+        auth=[],
         responses=docs.answered(200, serializers.SetupSerializer, "Whether it is.", {"needed": True}),
     )
     def get(self, request: Request) -> Response:

@@ -82,6 +82,16 @@ class AccountSerializer(serializers.Serializer[Any]):
     last_login = serializers.CharField(allow_null=True)
 
 
+class AccountPageSerializer(serializers.Serializer[Any]):
+    """One page of users, by name."""
+
+    items = AccountSerializer(many=True)
+    total = serializers.IntegerField()
+    page = serializers.IntegerField()
+    per_page = serializers.IntegerField()
+    pages = serializers.IntegerField()
+
+
 class MeSerializer(AccountSerializer):
     id = serializers.CharField(allow_null=True)
     via = serializers.ChoiceField(["local", "token", "basic", "session"], help_text="How this request said who sends it.")

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import Group, User
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -19,6 +19,12 @@ from brokoli_site.common.openapi import problems
 from brokoli_site.common.pagination import PageQuery, page
 
 _MOST_LISTED = 1000
+_LISTING = PolymorphicProxySerializer(
+    component_name="AccountListing",
+    serializers=[serializers.AccountSerializer(many=True), serializers.AccountPageSerializer],
+    resource_type_field_name=None,
+    many=False,
+)
 
 
 class UsersView(ApiView):
@@ -33,7 +39,7 @@ class UsersView(ApiView):
         description="An array by name of at most 1,000; with `page` or `per_page`, a page of them.",
         tags=["accounts"],
         parameters=[PageQuery],
-        responses=docs.answered(200, serializers.AccountSerializer(many=True), "Users.", [docs.USER]),
+        responses=docs.answered(200, _LISTING, "Users.", [docs.USER]),
     )
     def get(self, request: Request) -> Response:
         rows = User.objects.order_by("username").prefetch_related("groups")

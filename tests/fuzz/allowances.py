@@ -11,6 +11,20 @@ NOT_FIRED = {
     "GET /api/ws": "a WebSocket: `tests/security/test_event_socket.py` and `tests/processes/test_events.py` ask it",
 }
 
+# Who has no credentials is accepted with these alone.
+FOR_STRANGERS = {
+    "GET /api/auth/setup": "whether there is a user at all",
+    "POST /api/auth/login": "logging in",
+    "POST /api/pipelines/{pipeline_id}/webhook": "whoever knows the token",
+}
+
+# Calls that nobody is accepted with here, and why: what is behind them is looked at elsewhere.
+NEVER_ACCEPTED = {
+    "POST /api/auth/setup": "the first user is there; `tests/api/test_accounts.py` makes one",
+    "POST /api/auth/password": "no generator knows the password; `tests/api/test_accounts.py` changes one",
+    "POST /api/auth/login": "no generator knows the password; `tests/api/test_accounts.py` logs in",
+}
+
 _GRAPH = "edges lead to nodes that there are, without a circle; types, schedules, zones and conditions are those that the server knows"
 _FIELDS = "which fields a type needs, and that secrets are given again for another server"
 _CURSOR = "`after` is the cursor that the page before gave"
@@ -36,9 +50,17 @@ SAYS_NOT_ALL: dict[str, str] = {
     "POST /api/variables": "the value is of the type",
     "PUT /api/variables/{key}": "the value is of the type, and the key that of the address",
     "PATCH /api/variables/{key}": "the value is of the type, and the key that of the address",
+    "POST /api/auth/login": "name and password are those of a user",
+    "POST /api/auth/password": "the current password, and a new one that is not among the common ones",
+    "POST /api/auth/setup": "a password that is not among the common ones",
+    "POST /api/auth/tokens": "a text with a NUL is no JSON that is accepted",
+    "POST /api/users": "roles that there are, and a password that is not among the common ones",
+    "PATCH /api/users/{user_id}": "roles that there are, and a password that is not among the common ones",
     "POST /api/schedules/preview": "cron fields, time zones, and years that there are",
     "PUT /api/pools/{name}": "a text with a NUL is no JSON that is accepted",
     "GET /api/pipelines": _CURSOR,
+    "GET /api/audit": _CURSOR,
+    "GET /api/audit/export": "a NUL is in no text; moments in order",
     "GET /api/lineage": "`depth` goes with `asset`",
     "GET /api/connections": "a NUL is in no text",
     "GET /api/variables": "a NUL is in no text",

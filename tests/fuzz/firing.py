@@ -1,6 +1,7 @@
 """One caller's requests: schemathesis makes them of the OpenAPI document, the application answers in this process, and every answer is judged."""
 
 import contextlib
+import functools
 import json
 import random
 import re
@@ -41,7 +42,7 @@ class Aim:
 def fire(caller: Caller, aim: Aim, seed: int) -> Iterator[Tally]:
     """Yields the tally so far after each operation."""
     tally = Tally()
-    with _aimed(World(random.Random(seed))):
+    with _aimed(World(random.Random(seed)), caller):
         for event in from_schema(_loaded(caller, aim, seed)).execute():
             if isinstance(event, events.ScenarioFinished):
                 _count(event.recorder, caller, tally)
@@ -53,9 +54,14 @@ def fire(caller: Caller, aim: Aim, seed: int) -> Iterator[Tally]:
     yield tally
 
 
+@functools.cache
+def _document() -> bytes:
+    return dumps(SchemaGenerator().get_schema(request=None, public=True))  # type: ignore[no-untyped-call]
+
+
 def document() -> dict[str, Any]:
     """The OpenAPI document, as a server with users means it: credentials are not optional any more."""
-    found: dict[str, Any] = json.loads(dumps(SchemaGenerator().get_schema(request=None, public=True)))  # type: ignore[no-untyped-call]
+    found: dict[str, Any] = json.loads(_document())
     for calls in found["paths"].values():
         for call in calls.values():
             if "security" in call:
@@ -90,7 +96,7 @@ def _is_aimed_at(name: str, aim: Aim) -> bool:
 
 
 @contextlib.contextmanager
-def _aimed(world: World) -> Iterator[None]:
+def _aimed(world: World, caller: Caller) -> Iterator[None]:
     """Calls that are sent in this block are aimed at rows of the world. (Schemathesis knows this hook for all schemas alone.)"""
 
     def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
@@ -101,21 +107,24 @@ def _aimed(world: World) -> Iterator[None]:
         if world.chance.random() < _AIMED:
             _take_aim(world, case)
 
+    def send(self: WSGITransport, case: schemathesis.Case[Any], **settings: Any) -> schemathesis.Response:
+        answer = _SEND(self, case, **{name: value for name, value in settings.items() if name not in _OF_CONNECTIONS})
+        if case.path.startswith(_OF_ACCOUNTS) or answer.status_code in (401, 429):
+            caller.restore()
+        return answer
+
     schemathesis.hook(before_call)
     try:
-        with mock.patch.object(WSGITransport, "send", _send):
+        with mock.patch.object(WSGITransport, "send", send):
             yield
     finally:
         hooks.unregister(before_call)
 
 
 _SEND = WSGITransport.send
+# Within one process there is no connection to set up, but schemathesis 4.32 sends its probes without credentials as if there were.
 _OF_CONNECTIONS = ("max_redirects", "verify", "cert", "proxies")
-
-
-def _send(self: WSGITransport, case: schemathesis.Case[Any], **settings: Any) -> schemathesis.Response:
-    """Within one process there is no connection to set up, but schemathesis 4.32 sends its probes without credentials as if there were."""
-    return _SEND(self, case, **{name: value for name, value in settings.items() if name not in _OF_CONNECTIONS})
+_OF_ACCOUNTS = ("/api/auth", "/api/users")
 
 
 def _take_aim(world: World, case: schemathesis.Case[Any]) -> None:

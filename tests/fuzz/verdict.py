@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from tests.fuzz import allowances
 from tests.fuzz.findings import Tally
 
 
@@ -28,15 +29,21 @@ class Verdict:
     def never_accepted(self) -> list[str]:
         """Calls that the administrator was refused each time: what is behind them was not looked at."""
         mine = self._by_caller.get("admin", Tally()).statuses
-        return sorted(name for name, answered in mine.items() if not accepted(answered))
+        return sorted(name for name, answered in mine.items() if name not in allowances.NEVER_ACCEPTED and not accepted(answered))
+
+    def strangers_let_in(self) -> list[str]:
+        """Calls that somebody without credentials was accepted with, though they are not for everybody."""
+        theirs = self._by_caller.get("stranger", Tally()).statuses
+        return sorted(name for name, answered in theirs.items() if name not in allowances.FOR_STRANGERS and accepted(answered))
 
     def good(self, *, whole: bool) -> bool:
         """`whole`: every call was aimed at."""
-        return not self._all.defects and not self._broken and not (whole and self.never_accepted())
+        return not self._all.defects and not self._broken and not self.strangers_let_in() and not (whole and self.never_accepted())
 
     def text(self, *, verbose: bool, whole: bool, seconds: float) -> str:
         """For people; the last line is the summary."""
         lines = [*self._shares()] if verbose else []
+        lines += [f"LET IN {name}: a stranger was accepted" for name in self.strangers_let_in()]
         for defect in self._all.defects.values():
             again = f"make fuzz SEED={self._seed} DATABASE={self._database} CALLERS={defect.caller} OPERATIONS={shlex.quote(f'{defect.operation}$')}"
             lines += [f"DEFECT {defect.operation} as {defect.caller}: {defect.title} ({defect.check})"]
@@ -60,7 +67,7 @@ class Verdict:
         callers = ", ".join(f"{name} {tally.requests:,}" for name, tally in self._by_caller.items())
         return (
             f"Fuzz on {self._database}: {self._all.requests:,} requests ({callers}) to {len(self._all.statuses)} calls, {share:.0f} % accepted, "
-            f"SEED={self._seed}, {seconds:.0f} s, failures: {len(self._all.defects) + len(self._broken)}"
+            f"SEED={self._seed}, {seconds:.0f} s, failures: {len(self._all.defects) + len(self._broken) + len(self.strangers_let_in())}"
         )
 
 

@@ -9,8 +9,11 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.utils import timezone
 
+from accounts import tokens
+from accounts.models import ApiToken
 from pipelines import connections, definitions, variables
 from pipelines.models import Connection, Pipeline, Variable
 from runs import backfills, triggers
@@ -111,6 +114,15 @@ class World:
     def pool(self) -> Pool:
         return Pool.objects.get_or_create(name="narrow", defaults={"slots": 2})[0]
 
+    def user(self) -> User:
+        """One who calls nothing."""
+        return User.objects.filter(username__startswith="spare").first() or User.objects.create_user(f"spare-{self.chance.getrandbits(32)}")
+
+    def token(self) -> ApiToken:
+        """One of each caller's, to end: whose it is only the name of the one user who calls tells."""
+        owner = User.objects.filter(groups__isnull=False).first() or self.user()
+        return tokens.issue(owner, ApiToken.Kind.NAMED, "spare", lasts=dt.timedelta(days=1))[0]
+
 
 _CHANGES = ("PUT", "PATCH", "DELETE")
 
@@ -135,5 +147,7 @@ _PROVIDERS: Mapping[str, Callable[[World, str, str], Any]] = {
     "key": lambda world, path, method: world.variable().key,
     "name": lambda world, path, method: world.pool().name,
     "node_id": lambda world, path, method: NODE_ID,
+    "user_id": lambda world, path, method: str(world.user().pk),
+    "token_id": lambda world, path, method: str(world.token().pk),
     "number": lambda world, path, method: 1,
 }
