@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test import Client
 
@@ -17,10 +19,11 @@ from runs.states import RunStatus
 from tests.conftest import StartWorker
 from tests.factories import accept_run, save_pipeline
 from tests.programs import wait_for
+from tests.security.canaries import Watch, canary
 from tests.security.route_walk import routes
 
-VARIABLE, PASSWORD, OPTION, OUTSIDE = "canary-va'r-1f0c", 'canary-pa"ss-2e9d', "canary-opt-3d8b", "canary-out-4c7a"
-PIECES = ("canary-", "Y2FuYXJ5", "NhbmFye", "jYW5hcnkt", "63616e617279")  # also as base64 at each place, and in hexadecimal
+VARIABLE, PASSWORD, OPTION, OUTSIDE = (canary(name) for name in ("variable", "password", "option", "outside"))
+WATCH = Watch(VARIABLE, PASSWORD, OPTION, OUTSIDE)
 
 
 @pytest.fixture
@@ -55,10 +58,6 @@ NODES = [
     node("http", "source_api", url="http://127.0.0.1:9/", conn_id="web"),
     node("db", "source_db", conn_id="warehouse", query="SELECT 1 AS x"),
 ]
-
-
-def exposed(text: str) -> list[str]:
-    return [text[max(0, match.start() - 60) : match.end() + 60] for match in re.finditer("|".join(PIECES), text)]
 
 
 @pytest.mark.any_database
@@ -96,13 +95,19 @@ def test_no_secret_is_told_by_anything(api: Client, start_worker: StartWorker, m
     assert told.count("***") >= 5
     assert Run.objects.get(pipeline__name="Sweep-cast").status == RunStatus.FAILED
 
-    found = {"worker": exposed(worker.output), "processes": exposed("\n".join(processes))}
+    found = {"worker": WATCH.seen(worker.output), "processes": WATCH.seen("\n".join(processes))}
+    files = [path for path in settings.ARTIFACTS.rglob("*") if path.is_file()]
+    assert files
+    for file in files:
+        found[f"artifact {file.name}"] = WATCH.seen(f"{file} {pyarrow.parquet.read_metadata(file).to_dict()}") + WATCH.seen(file.read_bytes())
+    for address in ("/metrics", "/health", "/readyz", "/admin/", "/admin/pipelines/", "/admin/system/auditentry/", "/admin/runs/logentry/"):
+        found[address] = WATCH.seen(api.get(address).content)
     for address, answer in answers(api, pipelines, runs):
-        found[address] = exposed(answer)
+        found[address] = WATCH.seen(answer)
     for table in connection.introspection.table_names():
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
-            found[table] = exposed(str(cursor.fetchall()))
+            found[table] = WATCH.seen(str(cursor.fetchall()))
     assert {where: what for where, what in found.items() if what} == {}
 
 

@@ -15,11 +15,13 @@ from pipelines import definitions, webhooks
 from pipelines.models import WebhookToken
 from runs.models import Run
 from tests.factories import accept_run, save_pipeline
-from tests.security.test_canaries import answers, exposed
+from tests.security.canaries import Watch, plain
+from tests.security.test_canaries import answers
 
 TOKEN = "a-token-of-somebody-s-own"
 UNKNOWN = "019a9f3c-5b1e-7c42-9d0e-2f6a4c1b8e70"
-CANARY = "canary-token-5e6f"
+CANARY = plain("webhook")
+exposed = Watch(CANARY).seen
 
 
 def ask(key: str, body: bytes = b"{}", **headers: str) -> Any:
