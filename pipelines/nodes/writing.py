@@ -10,7 +10,7 @@ from pipelines.nodes.base import Column
 TEXT_COMPRESSIONS = ("none", "gzip")
 PARQUET_COMPRESSIONS = ("snappy", "zstd", "gzip", "lz4", "brotli", "none")
 _NESTED = re.compile(r"^(STRUCT|MAP|UNION)\b|\[\d*\]$")
-_FORMULA = re.compile(r"^[=+\-@\t\r\n]")
+_FORMULA = re.compile("^[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # full-width signs included, which spreadsheets read as the plain ones
 _PLAIN_NUMBER = r"[+-]?[0-9]+([.,][0-9]+)?"
 _FLOATS = ("FLOAT", "DOUBLE")
 _BARE = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL.*|BOOLEAN)$")  # written without quotes in SQL

@@ -112,6 +112,7 @@ def test_an_export_is_a_text_file_with_a_line_an_entry(api: Client, run: Run) ->
     lines(run, 1, message="Größe {n}")
     response = api.get(f"/api/runs/{run.id}/logs/export")
     assert response["Content-Type"] == "text/plain; charset=utf-8"
+    assert response["X-Content-Type-Options"] == "nosniff"
     assert response["Content-Disposition"] == f'attachment; filename="run-{run.id}.log"'
     assert b"".join(response).decode() == (
         "2024-01-15T06:00:00.000Z WARNING Run\\r\\n\\x1b[2Jstarted\tnow\\u2028\\x85\n2024-01-15T06:00:00.000Z INFO    [first#1] Größe 0\n"

@@ -201,6 +201,12 @@ XLSX = [
         after=holds("a.csv", '\'=s,n,at,i,l,z\n\'=1+1,-5,\'@x,-5,"[""=x""]",\n'),
         name="formulas are neutralised where that is asked for",
     ),
+    Valid(
+        {"path": "a.csv", "neutralise_formulas": True},
+        ["SELECT '\uff1d1+1' AS a, '\uff0b1-a' AS b, '\uff0da' AS c, '\uff20x' AS d"],
+        after=holds("a.csv", "a,b,c,d\n'\uff1d1+1,'\uff0b1-a,'\uff0da,'\uff20x\n"),
+        name="full-width signs are signs",
+    ),
     Valid({"path": "a.csv"}, ["SELECT '=1+1' AS s"], after=holds("a.csv", "s\n=1+1\n"), name="raw is the default"),
 ]
 
