@@ -10,6 +10,7 @@ WebSockets are in `brokoli_site.sockets`; what arrives too slowly is `brokoli_si
 
 import os
 import sys
+from http import HTTPStatus
 from typing import Any
 
 import daphne.server
@@ -54,6 +55,9 @@ class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]  # Daphne 
         headers.append((b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'"))
         self.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
         self.handle_reply({"type": "http.response.body", "body": f"{status} {status_text.decode('ascii')}: {body}\n".encode()})
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:  # noqa: N802 - Twisted's name
+        super().setResponseCode(code, message or HTTPStatus(code).phrase.encode())  # Twisted's own list lacks some, 429 among them
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         kept = max(0, KEPT_BYTES - self._received)

@@ -36,11 +36,13 @@ class BrowserPoliciesMiddleware(CSPMiddleware):
 
     def get_policy_parts(self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False) -> PolicyParts:
         parts = super().get_policy_parts(request, response, report_only)
-        if not response.headers.get("Content-Type", "").startswith("text/html"):
+        if not report_only and not response.headers.get("Content-Type", "").startswith("text/html"):
             parts.config = _DATA
         return parts
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
+        if request.path_info.startswith("/api/"):  # who logs out, on a machine that others use too, leaves nothing behind
+            response.headers.setdefault("Cache-Control", "no-store")
         return super().process_response(request, response)

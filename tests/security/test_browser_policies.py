@@ -74,6 +74,8 @@ def check(response: Any, address: str) -> None:
     }.items():
         assert headers.get(name) == value, (address, name)
     assert "camera=()" in headers["Permissions-Policy"], address
+    assert "Content-Security-Policy-Report-Only" not in headers, address
+    assert not address.startswith("/api/") or headers["Cache-Control"] == "no-store", address
 
 
 def test_every_answer_has_a_policy_and_every_page_keeps_to_it(administrator: Client) -> None:
