@@ -10,12 +10,13 @@ from axes.models import AccessAttempt
 from django.contrib import admin, messages
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.forms import AdminPasswordChangeForm
 from django.contrib.auth.models import Group, Permission, User
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
-from accounts import held, people
+from accounts import endings, held, people
 from accounts.models import ApiToken
 from accounts.roles import ROLES
 from brokoli_site.common import audit
@@ -86,11 +87,22 @@ admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
+class _PasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]  # the real class takes no parameters
+    """Django tells validators of a password that is set, and nobody of one that is taken away."""
+
+    def save(self, commit: bool = True) -> Any:
+        user = super().save(commit)
+        endings.end_tokens(user)
+        audit.record("user.updated", "user", user.pk, user.get_username(), after={"password": audit.CHANGED})
+        return user
+
+
 @admin.register(User)
 class BrokoliUserAdmin(_ByRight, UserAdmin):  # type: ignore[type-arg]
     """Users; the first one ends local mode."""
 
     right = _USERS
+    change_password_form = _PasswordForm
     list_display = ("username", "email", "is_active", "is_superuser", "last_login")
 
     def covers(self, request: HttpRequest, obj: Any) -> bool:
@@ -136,9 +148,6 @@ class BrokoliUserAdmin(_ByRight, UserAdmin):  # type: ignore[type-arg]
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002 - Django's name
         with transaction.atomic():
             response: HttpResponse = super().user_change_password(request, id, form_url)
-            if request.method == "POST" and isinstance(response, HttpResponseRedirect):
-                user = User.objects.filter(pk=id).first()
-                audit.record("user.updated", "user", id, user.get_username() if user else "", after={"password": audit.CHANGED})
         return response
 
 

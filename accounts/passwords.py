@@ -6,7 +6,7 @@ from django.contrib.auth import password_validation
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 
-from accounts.models import ApiToken
+from accounts.endings import end_tokens
 from brokoli_site.common.problems import BodyError
 
 LONGEST = 1024
@@ -26,10 +26,6 @@ class EndsTokens:
 
     def password_changed(self, password: str, user: Any = None) -> None:
         end_tokens(user)
-
-
-def end_tokens(user: User) -> None:
-    ApiToken.objects.filter(user_id=user.pk).delete()
 
 
 def check(password: str, user: User, pointer: str = "/password") -> None:

@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 from django.http import HttpRequest
 
-from accounts import held, passwords
+from accounts import endings, held, passwords
 from accounts.models import ApiToken
 from brokoli_site.common import audit
 from brokoli_site.common.errors import BrokoliError, Conflict
@@ -120,8 +120,8 @@ def change(by: Any, user: User, changes: dict[str, Any]) -> User:
         if "password" in changes:
             user.password = secret
         user.save()
-        if "password" in changes or not user.is_active:
-            passwords.end_tokens(user)
+        if "password" in changes:
+            endings.end_tokens(user)
         after = _shown(user) | ({"password": audit.CHANGED} if "password" in changes else {})
         audit.record("user.updated", "user", user.pk, user.username, before=before, after=after)
     return user

@@ -10,6 +10,7 @@ from django.test import Client
 from accounts import tokens
 from accounts.models import ApiToken
 from accounts.roles import ROLES
+from system.models import AuditEntry
 from tests.people import person
 
 pytestmark = pytest.mark.django_db
@@ -146,8 +147,6 @@ def test_the_first_user_made_here_is_administrator() -> None:
 
 
 def test_a_password_set_here_ends_tokens_and_is_in_the_audit_log() -> None:
-    from system.models import AuditEntry
-
     _, client = staff("admin")
     other = person("viewer")
     tokens.issue(other, ApiToken.Kind.NAMED, "t", lasts=timedelta(days=1))
@@ -155,3 +154,31 @@ def test_a_password_set_here_ends_tokens_and_is_in_the_audit_log() -> None:
     assert client.post(f"/admin/auth/user/{other.pk}/password/", body).status_code == 302
     assert not ApiToken.objects.exists()
     assert AuditEntry.objects.get(action="user.updated").object_id == str(other.pk)
+
+
+def test_what_was_open_when_a_user_was_deactivated_does_not_come_back_with_them() -> None:
+    _, client = staff("admin")
+    other, others = staff("viewer")
+    _, kept = staff("editor")
+    _, secret = tokens.issue(other, ApiToken.Kind.NAMED, "t", lasts=timedelta(days=1))
+    address = f"/admin/auth/user/{other.pk}/change/"
+    for active in ("", "on"):
+        assert client.post(address, form_of(other, is_active=active)).status_code == 302
+    assert User.objects.get(pk=other.pk).is_active
+    assert tokens.admit(secret) is None
+    assert others.get("/api/auth/me").status_code == 401
+    assert kept.get("/api/auth/me").status_code == 200
+
+
+def test_a_password_taken_away_here_ends_tokens() -> None:
+    _, client = staff("admin")
+    other = person("viewer")
+    other.set_password(PASSWORD)
+    other.save()
+    _, secret = tokens.issue(other, ApiToken.Kind.NAMED, "t", lasts=timedelta(days=1))
+    taken = client.post(
+        f"/admin/auth/user/{other.pk}/password/", {"password1": "", "password2": "", "usable_password": "false", "unset-password": "1"}
+    )
+    assert taken.status_code == 302
+    assert not User.objects.get(pk=other.pk).has_usable_password()
+    assert tokens.admit(secret) is None
