@@ -5,7 +5,7 @@ from brokoli_site.common import audit, rights
 from runs import added_chores
 from system import audit_commands
 from system.crontab import TAG, check_crontab
-from system.exposure import check_exposure
+from system.deploy_checks import check_deployment
 
 RIGHTS = {
     "settings": {"view": "Can see settings", "edit": "Can change settings and delete old runs"},
@@ -20,7 +20,7 @@ class SystemConfig(AppConfig):
         # With `--deploy` only: the other commands, `crontab add` and `migrate` among them, must work before the entries are there, and on
         # the machines whose cron has none.
         checks.register(check_crontab, TAG, deploy=True)
-        checks.register(check_exposure, checks.Tags.security, deploy=True)
+        checks.register(check_deployment, checks.Tags.security, deploy=True)
         rights.register(self.name, RIGHTS)
         added_chores.makers.append("system.openlineage.chore")
         added_chores.makers.append("system.forgetting.chore")
