@@ -12,7 +12,6 @@ The rows are axes' own, so its commands (`manage.py axes_reset_username ada`, `a
 """
 
 import hashlib
-import ipaddress
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from django.utils.timezone import now
 from brokoli_site.common import audit
 from brokoli_site.common.errors import BrokoliError
 from brokoli_site.common.problems import answer
+from brokoli_site.common.proxies import network_of
 
 OF_NAME_AND_ADDRESS, OF_ADDRESS, OF_NAME = 5, 50, 100
 COOL_OFF = timedelta(minutes=15)
@@ -127,16 +127,8 @@ def shown_name(name: str) -> str:
 
 
 def address_of(request: HttpRequest) -> str:
-    """Whose guess it is: an IPv4 address, or the network of an IPv6 one, because its owner has 2^64 of them."""
-    try:
-        address = ipaddress.ip_address(str(request.META.get("REMOTE_ADDR", "")).partition("%")[0])
-    except ValueError:
-        return "0.0.0.0"  # noqa: S104 - a socket of the file system has no address
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False).network_address) if not address.is_loopback else "127.0.0.1"
-    return str(address)
+    """Whose guess it is, as the column takes it: see `network_of`."""
+    return str(network_of(request.META.get("REMOTE_ADDR")) or "0.0.0.0")  # noqa: S104 - a socket of the file system has no address
 
 
 def locked_out(request: HttpRequest, *_: Any) -> HttpResponse:

@@ -84,6 +84,22 @@ def client_of(peer: Address | None, forwarded: Iterable[str], trusted: Trusted) 
     return here
 
 
+def network_of(address: str | None) -> Address | None:
+    """Who counts as one where requests and guesses are counted: an IPv4 address; of IPv6 the network of 64 bits, whose owner has 2^64 addresses.
+
+    IPv4 in IPv6's clothes is IPv4, loopback is one address. None where there is no address: all that connect through a socket in the file system.
+    """
+    try:
+        found = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return None
+    if not isinstance(found, ipaddress.IPv6Address):
+        return found
+    if found.is_loopback:
+        return ipaddress.IPv4Address("127.0.0.1")
+    return found.ipv4_mapped or ipaddress.IPv6Address(int(found) >> 64 << 64)
+
+
 class TrustedProxies:
     """ASGI: gives the scope, of a request or a WebSocket, the client's address and scheme as trusted proxies tell them."""
 

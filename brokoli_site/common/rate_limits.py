@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from django.conf import settings
@@ -30,6 +29,7 @@ from django.utils.crypto import salted_hmac
 from brokoli_site.common.errors import BrokoliError
 from brokoli_site.common.local_mode import LocalAdministrator
 from brokoli_site.common.problems import answer
+from brokoli_site.common.proxies import network_of
 
 try:
     from redis.exceptions import RedisError
@@ -125,17 +125,6 @@ class Counters:
 counters = Counters()
 
 
-def network_of(address: str | None) -> str:
-    """Who counts as one: an IPv4 address, an IPv6 network of 64 bits, all that connect through a socket in the file system."""
-    try:
-        found = ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return "local"
-    if isinstance(found, IPv6Address):
-        return str(found.ipv4_mapped or IPv6Network((int(found) >> 64 << 64, 64)).network_address)
-    return str(found)
-
-
 def take(policy: str, limit: int, whose: str) -> Count:
     """Count a request in its window."""
     window, gone = divmod(_clock(), WINDOW_SECONDS)
@@ -153,9 +142,13 @@ def _digest(text: str) -> str:
     return salted_hmac("brokoli.rate_limits", text, algorithm="sha256").hexdigest()
 
 
+def _address_of(request: HttpRequest) -> str:
+    return str(network_of(request.META.get("REMOTE_ADDR")) or "local")
+
+
 def _guesses_of(request: Any) -> str:
     """Whose guesses these are. Of a webhook, those at this one: who sends for many (a code host) must not lock out others by one of them."""
-    address = network_of(request.META.get("REMOTE_ADDR"))
+    address = _address_of(request)
     return f"guess:{address}:{_digest(request.path_info)}" if _WEBHOOK.fullmatch(request.path_info) else f"guess:{address}"
 
 
@@ -205,7 +198,7 @@ class RateLimitsMiddleware:
             return take("user", settings.RATE_LIMIT, f"user:{user}") if settings.RATE_LIMIT else None
         if not settings.RATE_LIMIT_STRANGERS:
             return None
-        return take("address", settings.RATE_LIMIT_STRANGERS, f"address:{network_of(request.META.get('REMOTE_ADDR'))}")
+        return take("address", settings.RATE_LIMIT_STRANGERS, f"address:{_address_of(request)}")
 
 
 def _is_guess(request: HttpRequest, credential: str) -> bool:

@@ -11,7 +11,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.test import Client, RequestFactory, override_settings
 
 from brokoli_site.common import rate_limits
-from brokoli_site.common.rate_limits import Count, RateLimitsMiddleware, counters, network_of
+from brokoli_site.common.rate_limits import Count, RateLimitsMiddleware, counters
 from pipelines.models import Pipeline
 from tests.factories import make_pipeline
 from tests.security.test_event_socket import ORIGIN, Visit, basic, before_checks, cookie
@@ -147,22 +147,6 @@ def test_many_credentials_are_one_stranger(root: User) -> None:
 def test_a_network_of_ipv6_is_one_stranger(root: User) -> None:
     assert [ask(address=f"2001:db8:0:1::{n}").status_code for n in range(1, 5)] == [401, 401, 401, 429]
     assert statuses(1, address="2001:db8:0:2::1") == [401]
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ("fe80::1%eth0", "fe80::"),
-        ("", "local"),
-        (None, "local"),
-        ("somewhere", "local"),
-    ],
-)
-def test_who_counts_as_one(address: str | None, network: str) -> None:
-    assert network_of(address) == network
 
 
 def test_local_mode_has_no_limit() -> None:

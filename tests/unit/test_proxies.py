@@ -1,12 +1,13 @@
 """Whose word counts about where a request comes from."""
 
 import asyncio
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 from django.test import override_settings
 
-from brokoli_site.common.proxies import Trusted, TrustedProxies, read_address, seen_through
+from brokoli_site.common.proxies import Trusted, TrustedProxies, network_of, read_address, seen_through
 
 TRUSTED = Trusted.read("127.0.0.1, 10.0.0.0/8, fd00::/8")
 
@@ -105,3 +106,20 @@ def test_the_setting_decides(proxies: str, client: str, kind: str) -> None:
     with override_settings(TRUSTED_PROXIES=Trusted.read(proxies)):
         asyncio.run(TrustedProxies(application)(scope("127.0.0.1", "192.0.2.1", type=kind), None, None))  # type: ignore[arg-type]
     assert address(seen[0]) == client
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("::1", "127.0.0.1"),
+        ("", None),
+        (None, None),
+        ("somewhere", None),
+    ],
+)
+def test_who_counts_as_one(address: str | None, network: str | None) -> None:
+    assert network_of(address) == (network and ip_address(network))
