@@ -6,7 +6,6 @@ from typing import Any, ClassVar, cast
 from django.conf import settings
 from django.contrib.auth import authenticate, logout
 from django.contrib.auth.models import User, update_last_login
-from django.http import HttpRequest
 from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions
 from rest_framework.permissions import AllowAny
@@ -24,9 +23,6 @@ from brokoli_site.common.errors import BrokoliError
 from brokoli_site.common.local_mode import is_local_administrator
 from brokoli_site.common.openapi import problems
 from brokoli_site.common.time import iso
-
-# Nothing that shows a token or says who one is belongs in a cache.
-UNCACHED = {"Cache-Control": "no-store"}
 
 
 class NotWithThisLogin(BrokoliError):
@@ -100,7 +96,7 @@ class MeView(ApiView):
         responses=docs.answered(200, serializers.MeSerializer, "The user.", {**docs.USER, "via": "token"}),
     )
     def get(self, request: Request) -> Response:
-        return Response(shown_user(request.user) | {"via": way_in(request)}, headers=UNCACHED)
+        return Response(shown_user(request.user) | {"via": way_in(request)})
 
 
 class PermissionsView(ApiView):
@@ -117,7 +113,7 @@ class PermissionsView(ApiView):
     )
     def get(self, request: Request) -> Response:
         role = shown_user(request.user)["role"]
-        return Response({"role": role, "permissions": held.rights_of(request.user)}, headers=UNCACHED)
+        return Response({"role": role, "permissions": held.rights_of(request.user)})
 
 
 class PasswordView(ApiView):
@@ -160,7 +156,7 @@ class SetupView(ApiView):
         responses=docs.answered(200, serializers.SetupSerializer, "Whether it is.", {"needed": True}),
     )
     def get(self, request: Request) -> Response:
-        return Response({"needed": not User.objects.exists()}, headers=UNCACHED)
+        return Response({"needed": not User.objects.exists()})
 
     @extend_schema(
         operation_id="set_up",
@@ -180,12 +176,7 @@ class SetupView(ApiView):
 
 def way_in(request: Request) -> str:
     """How the request said who sends it: `local, token, basic` or `session`."""
-    if is_local_administrator(request.user):
-        return "local"
-    if isinstance(request.auth, ApiToken):
-        return "token"
-    http: HttpRequest = request._request
-    return "basic" if http.headers.get("Authorization", "")[:6].lower() == "basic " else "session"
+    return audit.of_request(request._request).via
 
 
 def refuse_named_tokens(request: Request) -> None:
@@ -201,4 +192,4 @@ def _row(request: Request) -> User:
 def _logged_in(user: User, status: int = 200) -> Response:
     token, secret = tokens.issue(user, ApiToken.Kind.LOGIN, "login", lasts=timedelta(hours=settings.LOGIN_HOURS))
     audit.note("auth.login", "user", user.pk, user.get_username(), by=user)
-    return Response({"token": secret, "expires_at": iso(token.expires_at), "user": shown_user(user)}, status=status, headers=UNCACHED)
+    return Response({"token": secret, "expires_at": iso(token.expires_at), "user": shown_user(user)}, status=status)

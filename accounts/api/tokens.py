@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from accounts import held, people, tokens
 from accounts.api import documentation as docs
 from accounts.api import serializers
-from accounts.api.login import UNCACHED, NotWithThisLogin, refuse_named_tokens
+from accounts.api.login import NotWithThisLogin, refuse_named_tokens
 from accounts.api.serializers import shown_token
 from accounts.models import ApiToken
 from brokoli_site.common import audit
@@ -36,7 +36,7 @@ class TokensView(ApiView):
         responses=docs.answered(200, serializers.TokenSerializer(many=True), "Tokens.", [docs.TOKEN]),
     )
     def get(self, request: Request) -> Response:
-        return Response([shown_token(token) for token in _own(request)], headers=UNCACHED)
+        return Response([shown_token(token) for token in _own(request)])
 
     @extend_schema(
         operation_id="create_token",
@@ -55,7 +55,7 @@ class TokensView(ApiView):
         with transaction.atomic():
             token, secret = tokens.issue(user, ApiToken.Kind.NAMED, body["name"], lasts=timedelta(days=body["expires_in_days"]), scopes=scopes)
             audit.record("token.created", "token", token.pk, token.name, after={"scopes": scopes, "hint": token.hint})
-        return Response(shown_token(token) | {"token": secret}, status=201, headers=UNCACHED)
+        return Response(shown_token(token) | {"token": secret}, status=201)
 
 
 class TokenView(ApiView):

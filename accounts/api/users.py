@@ -10,7 +10,6 @@ from rest_framework.response import Response
 from accounts import people
 from accounts.api import documentation as docs
 from accounts.api import serializers
-from accounts.api.login import UNCACHED
 from accounts.api.serializers import shown_user
 from accounts.roles import RIGHTS, ROLES
 from brokoli_site.common.api import ApiView, read_body
@@ -44,8 +43,8 @@ class UsersView(ApiView):
     def get(self, request: Request) -> Response:
         rows = User.objects.order_by("username").prefetch_related("groups")
         if self.query:
-            return Response(page(rows, self.query, shown_user), headers=UNCACHED)
-        return Response([shown_user(user) for user in rows[:_MOST_LISTED]], headers=UNCACHED)
+            return Response(page(rows, self.query, shown_user))
+        return Response([shown_user(user) for user in rows[:_MOST_LISTED]])
 
     @extend_schema(
         operation_id="create_user",
@@ -58,7 +57,7 @@ class UsersView(ApiView):
     )
     def post(self, request: Request) -> Response:
         body = read_body(request, serializers.UserBody)
-        return Response(shown_user(people.create(request.user, **body)), status=201, headers=UNCACHED)
+        return Response(shown_user(people.create(request.user, **body)), status=201)
 
 
 class UserView(ApiView):
@@ -74,7 +73,7 @@ class UserView(ApiView):
         responses=docs.answered(200, serializers.AccountSerializer, "The user.", docs.USER, 404),
     )
     def get(self, request: Request, user_id: str) -> Response:
-        return Response(shown_user(_found(user_id)), headers=UNCACHED)
+        return Response(shown_user(_found(user_id)))
 
     @extend_schema(
         operation_id="change_user",
@@ -89,7 +88,7 @@ class UserView(ApiView):
         user = _found(user_id)
         changes = read_body(request, serializers.UserChanges)
         people.change(request.user, user, changes)
-        return Response(shown_user(_found(user_id)), headers=UNCACHED)
+        return Response(shown_user(_found(user_id)))
 
     @extend_schema(
         operation_id="delete_user",
