@@ -227,7 +227,11 @@ class LockedOutAdmin(_ByRight):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        before = {"address": obj.ip_address, "failures": obj.failures_since_start}
+        audit.record("auth.unlocked", "user", "", obj.username, before=before)
+        super().delete_model(request, obj)
+
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        with transaction.atomic():
-            for group in queryset:
-                self.delete_model(request, group)
+        for attempt in queryset:
+            self.delete_model(request, attempt)

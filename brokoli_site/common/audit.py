@@ -186,7 +186,8 @@ def of_request(request: HttpRequest) -> Origin:
     if isinstance(user, LocalAdministrator):
         return Origin("local", "local", address=address, request_id=request_id)
     auth = getattr(request, "auth", None)
-    scheme = request.headers.get("Authorization", "").partition(" ")[0].lower()
+    # Pages of the admin read no such header, so there it says nothing of how somebody came; the API's requests have an `auth`.
+    scheme = request.headers.get("Authorization", "").partition(" ")[0].lower() if hasattr(request, "auth") else ""
     via = "token" if auth is not None else "basic" if scheme == "basic" else "session"
     token = str(getattr(auth, "name", "")) if auth is not None else ""
     return Origin(user.get_username(), via, user_id=_id_of(user), token=token, address=address, request_id=request_id)

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
@@ -182,3 +183,19 @@ def test_a_password_taken_away_here_ends_tokens() -> None:
     assert taken.status_code == 302
     assert not User.objects.get(pk=other.pk).has_usable_password()
     assert tokens.admit(secret) is None
+
+
+def test_to_forgive_a_guesser_is_told_in_the_audit_log() -> None:
+    root, client = staff(is_superuser=True, is_staff=True)
+    rows = [AccessAttempt.objects.create(username="ada", ip_address=f"192.0.2.{n}", failures_since_start=5) for n in (1, 2, 3)]
+    assert client.post(f"/admin/axes/accessattempt/{rows[0].pk}/delete/", {"post": "yes"}).status_code == 302
+    chosen = {"action": "delete_selected", "_selected_action": [rows[1].pk, rows[2].pk], "post": "yes"}
+    assert client.post("/admin/axes/accessattempt/", chosen).status_code == 302
+    told = AuditEntry.objects.filter(action="auth.unlocked", name="ada", actor=root.username)
+    assert told.count() == 3 and not AccessAttempt.objects.exists()
+
+
+def test_a_header_that_nobody_reads_does_not_say_how_somebody_came() -> None:
+    _, client = staff(is_superuser=True, is_staff=True)
+    assert client.post("/admin/auth/group/add/", {"name": "made"}, headers={"authorization": "Basic eDp5"}).status_code == 302
+    assert AuditEntry.objects.get(action="role.created").via == "session"
