@@ -64,7 +64,7 @@ class Sweep:
         client.cookies.clear()
         client.cookies.update(cookies)
         if response.status_code not in expected:
-            told = content[:200].decode(errors="replace") if response["Content-Type"].endswith("json") else ""
+            told = content[:200].decode(errors="replace") if response.get("Content-Type", "").endswith("json") else ""
             self.faults.append(f"{who}: {name} is answered {response.status_code}, not {' or '.join(map(str, expected))}. {told}")
         if keeps and written:
             self.faults.append(f"{who}: {name} is refused, and writes: {written[0][:200]}")
@@ -72,7 +72,7 @@ class Sweep:
             self.faults.append(f"{who}: {name} tells a secret: {seen[0]!r}")
         if method == "HEAD" and content:
             self.faults.append(f"{who}: {name} has a body")
-        if response.status_code == 401 and (response["Content-Type"] != "application/problem+json" or not response.get("WWW-Authenticate")):
+        if response.status_code == 401 and (response.get("Content-Type", "") != "application/problem+json" or not response.get("WWW-Authenticate")):
             self.faults.append(f"{who}: {name} does not say in a problem how to log in")
         return response
 
