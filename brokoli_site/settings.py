@@ -164,6 +164,7 @@ AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
 AUTHENTICATION_BACKENDS = ["accounts.backends.GuardedBackend"]
 LOGIN_URL, LOGIN_REDIRECT_URL = "/login", "/"
 SESSION_COOKIE_AGE = LOGIN_HOURS * 3600
+SESSION_ENGINE = "accounts.sessions"
 
 # Guessers of passwords: see `accounts/lockout.py`.
 AXES_HANDLER = "accounts.lockout.Guard"

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from pytest_django import DjangoAssertNumQueries
 
-from brokoli_site.common.secrets import Keyring
+from brokoli_site.common.secrets import Keyring, SecretUnreadable
 from pipelines import connections, sealing, variables
 from pipelines.models import Connection, Variable
 
@@ -105,3 +105,22 @@ def test_an_empty_database_asks_for_no_key(settings: Any) -> None:
     Connection.objects.all().delete()
     settings.KEYRING = Keyring((OTHER,))
     assert sealing.fault() == ""
+
+
+def test_secrets_that_were_moved_to_another_connection_do_not_open_there(settings: Any) -> None:
+    mine = connections.create("mine", {"type": "http", "host": "evil.example", "password": "of mine", "extra": {"headers": {"X-Key": "key of mine"}}})
+    theirs = connections.find("warehouse")
+    Connection.objects.filter(id=mine.id).update(secrets=theirs.secrets)
+    moved = connections.find("mine")
+    with pytest.raises(SecretUnreadable, match="sealed for another row"):
+        connections.opened(moved)
+    told = connections.tested(moved)
+    assert not told["ok"] and "another row" in told["message"] and "hush" not in str(told)
+    # Under the other's name, too: it is the row that counts.
+    Connection.objects.filter(id=theirs.id).delete()
+    Connection.objects.filter(id=mine.id).update(conn_id="warehouse")
+    with pytest.raises(SecretUnreadable, match="sealed for another row"):
+        connections.opened(connections.find("warehouse"))
+    # A rotation neither opens it nor seals it for its new row.
+    settings.KEYRING = Keyring((NEW, OLD))
+    assert [name for name in sealing.reseal().missing if "warehouse" in name]

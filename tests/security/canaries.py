@@ -24,18 +24,20 @@ def plain(name: str) -> str:
 
 
 class Watch:
-    """Looks for these canaries."""
+    """Looks for these canaries. `piece`: characters, more of them for secrets that look like what else there is, such as hexadecimal numbers."""
 
-    def __init__(self, *secrets: str) -> None:
+    def __init__(self, *secrets: str, piece: int = _PIECE) -> None:
+        self._secrets, self._piece = secrets, piece
         self._pieces = frozenset(
-            spelling[start : start + _PIECE] for secret in secrets for spelling in _spellings(secret) for start in range(len(spelling) - _PIECE + 1)
+            spelling[start : start + piece] for secret in secrets for spelling in _spellings(secret) for start in range(len(spelling) - piece + 1)
         )
 
     def seen(self, text: str | bytes) -> list[str]:
         """What was found in `text`, with what is around it."""
         found = text if isinstance(text, str) else text.decode("utf-8", "replace")
-        # Pieces begin anywhere in a secret, so it is enough to look at every eighth place of the text.
-        starts = (start for start in range(0, len(found), _PIECE) if found[start : start + _PIECE] in self._pieces)
+        # Pieces begin anywhere in a secret, so it is enough to look at one place in so many of the text.
+        starts = [start for start in range(0, len(found), self._piece) if found[start : start + self._piece] in self._pieces]
+        starts += [found.find(secret) for secret in self._secrets if secret in found]
         return [found[max(0, start - 60) : start + 60] for start in starts]
 
 
