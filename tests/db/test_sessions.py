@@ -24,6 +24,7 @@ def test_a_session_is_kept_under_a_digest_of_its_key() -> None:
     assert not Session.objects.exists()
 
 
+@pytest.mark.any_database
 @pytest.mark.django_db(transaction=True)
 def test_the_asynchronous_calls_find_the_same_row() -> None:
     async def kept() -> str:
