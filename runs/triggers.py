@@ -77,12 +77,19 @@ def _tell_cancelled(run: Run, *, force: bool) -> None:
     audit.record("run.cancelled", "run", run.id, run.pipeline.name, before={"status": run.status}, after=after)
 
 
-def resume(run_id: UUID, *, from_node: str = "", version: Literal["same", "latest"] = "same", trigger: Trigger = Trigger.RESUME) -> Run:
+def resume(
+    run_id: UUID,
+    *,
+    from_node: str = "",
+    version: Literal["same", "latest"] = "same",
+    trigger: Trigger = Trigger.RESUME,
+    user: User | None = None,
+) -> Run:
     """A new run that goes on where a failed one ended: what succeeded is skipped and its outputs are reused.
 
     `from_node` re-runs that node and everything below it; `version="latest"` runs the current definition for what is re-run.
     Errors: `NotFound`; `Conflict` unless the run failed, or while another resume of it is active; `BadRequest` for an unknown node;
-    `InvalidParams` when the latest version declares others.
+    `InvalidParams` when the latest version declares others, `MayNotName` when one of them chooses a connection there, which `user` may not.
     """
     failed = Run.objects.select_related("pipeline", "version").filter(id=run_id).first()
     if failed is None:
@@ -94,6 +101,7 @@ def resume(run_id: UUID, *, from_node: str = "", version: Literal["same", "lates
     pinned = failed.version
     if version == "latest":
         pinned = PipelineVersion.objects.get(pipeline=failed.pipeline, number=failed.pipeline.version)
+        refuse_params(pinned, failed.params, user)
     resumed = Run(
         pipeline=failed.pipeline,
         version=pinned,

@@ -65,5 +65,5 @@ class RunResumeView(ApiView):
     @idempotent
     def post(self, request: Request, run_id: str) -> Response:
         body = read_body(request, ResumeRequest)
-        run = triggers.resume(check_run(run_id), from_node=body["from_node"], version=body["version"])
+        run = triggers.resume(check_run(run_id), from_node=body["from_node"], version=body["version"], user=request.user)
         return Response(ResumedRunSerializer(run).data, status=202, headers=_location(run))

@@ -10,6 +10,8 @@ from django.test import Client
 from pipelines import connections, definitions, variables
 from pipelines.models import Connection, Pipeline, Variable
 from runs.models import Run
+from runs.states import RunStatus
+from tests.factories import accept_run, end_run
 from tests.people import signed_in
 
 pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
@@ -118,6 +120,17 @@ def test_secrets_are_named_by_who_may_see_variables() -> None:
     for text in ("${var.region}", "$${secret.token}", "secret.token"):
         assert send(author, "POST", "pipelines", draft(text)).status_code == 201, text
     assert send(signed_in(*AUTHOR, "variables.view"), "POST", "pipelines", draft("${secret.token}")).status_code == 201
+
+
+def test_a_param_of_an_old_run_chooses_no_connection_in_a_new_version() -> None:
+    definition = {"name": "Changes", "nodes": [node(kind="sql", query="SELECT 1 AS x")], "params": {"c": "warehouse"}}
+    pipeline = definitions.create(definition).pipeline
+    failed = end_run(accept_run(pipeline, params={"c": "payroll"}), RunStatus.FAILED)
+    definitions.replace(pipeline.id, definition | {"nodes": [node(conn_id="${param.c}", query="SELECT 1")]})
+    body = {"version": "latest"}
+
+    assert places(send(signed_in("runs.resume"), "POST", f"runs/{failed.id}/resume", body)) == ["/params/c"]
+    assert send(signed_in("runs.resume", "connections.view"), "POST", f"runs/{failed.id}/resume", body).status_code == 202
 
 
 def test_secrets_outside_are_named_by_who_may_change_settings() -> None:
