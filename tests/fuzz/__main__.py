@@ -82,7 +82,7 @@ def _fuzz(database: str, options: argparse.Namespace) -> int:
         waiting.put(job)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(postgres.running()) if database == "postgresql" else None
-        threads = [threading.Thread(target=_work, args=(waiting, options, server, found, progress)) for _ in range(_AT_ONCE)]
+        threads = [threading.Thread(target=_work, args=(waiting, options, server, found, progress), daemon=True) for _ in range(_AT_ONCE)]
         for thread in threads:
             thread.start()
         for thread in threads:

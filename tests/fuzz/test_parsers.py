@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from brokoli_site import environment
@@ -31,6 +31,8 @@ from pipelines.nodes.expression_trees import Compiler
 from pipelines.webhook_tokens import is_usable
 
 pytestmark = pytest.mark.any_database
+# How many examples is the profile's to say; that a machine has much else to do is no failure.
+UNHURRIED = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 SOON = 2.0  # seconds that one text may take: a thousand times what it does take
 
 # --- schedules ----------------------------------------------------------------------------------------------------------
@@ -53,6 +55,7 @@ CRON = st.tuples(*(field(*ends) for ends in FIELDS)).map(" ".join) | st.sampled_
 LIKE_CRON = st.text("0123456789*/-,LW#@ MONJAdaily", max_size=30)
 
 
+@UNHURRIED
 @given(CRON | LIKE_CRON | st.text(max_size=40))
 def test_any_schedule_is_read_or_refused_with_a_sentence(text: str) -> None:
     began = time.monotonic()
@@ -64,8 +67,10 @@ def test_any_schedule_is_read_or_refused_with_a_sentence(text: str) -> None:
     assert time.monotonic() - began < SOON
 
 
+@UNHURRIED
 @given(CRON, ZONES, MOMENTS)
 @example("30 2 * * *", "America/New_York", dt.datetime(2024, 3, 10, tzinfo=dt.UTC))
+@example("0,30 2 * * *", "America/New_York", dt.datetime(2024, 3, 10, tzinfo=dt.UTC))
 @example("15 */2 * * *", "Australia/Lord_Howe", dt.datetime(2024, 4, 6, tzinfo=dt.UTC))
 def test_ticks_ascend_from_the_moment_and_each_is_the_next_of_the_one_before(schedule: str, zone: str, after: dt.datetime) -> None:
     if schedules.schedule_fault(schedule):
@@ -76,6 +81,7 @@ def test_ticks_ascend_from_the_moment_and_each_is_the_next_of_the_one_before(sch
     assert [schedules.next_tick(schedule, zone, earlier) for earlier in found[:-1]] == found[1:]
 
 
+@UNHURRIED
 @given(st.text(max_size=80) | st.none() | st.integers() | st.lists(st.text(max_size=3)) | st.dictionaries(st.text(max_size=3), st.none()))
 @example("../../etc/passwd")
 @example("\ud800")
@@ -91,6 +97,7 @@ def test_any_zone_is_known_or_refused(zone: Any) -> None:
 YAML = st.text(string.ascii_lowercase + "019:-?[]{}!&*#|>'\"%@`, \n\t~", max_size=60)
 
 
+@UNHURRIED
 @given(YAML.map(str.encode) | st.binary(max_size=60) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
 @example(b"a: &a [*a]")
 @example(b"a: 1\na: 2")
@@ -123,6 +130,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@UNHURRIED
 @given(VALUES, st.sampled_from(["on_start", "on_success", "on_failure", "on_sla_miss", "nothing"]))
 def test_any_hooks_are_read_or_named(value: Any, event: str) -> None:
     for hooks in (value, {event: value}):
@@ -131,6 +139,7 @@ def test_any_hooks_are_read_or_named(value: Any, event: str) -> None:
         assert all(problem.message and problem.pointer.startswith("/hooks") for problem in problems)
 
 
+@UNHURRIED
 @given(VALUES, VALUES)
 def test_any_parameters_are_read_or_named(declared: Any, given_: Any) -> None:
     problems: list[Any] = []
@@ -141,6 +150,7 @@ def test_any_parameters_are_read_or_named(declared: Any, given_: Any) -> None:
 # --- what stands in a config -----------------------------------------------------------------------------------------------
 
 
+@UNHURRIED
 @given(st.text("${}. abdrunpmsvct_\n", max_size=60) | st.text(max_size=60))
 def test_references_lie_in_the_text_in_order(text: str) -> None:
     found = list(references.find(text))
@@ -154,6 +164,7 @@ def test_references_lie_in_the_text_in_order(text: str) -> None:
         assert found or resolved == text
 
 
+@UNHURRIED
 @given(st.floats() | st.integers() | st.booleans() | st.text("0123456789.hmsnuµ -e", max_size=20) | st.text(max_size=120))
 def test_any_duration_is_so_many_seconds_or_refused(value: Any) -> None:
     try:
@@ -167,6 +178,7 @@ def test_any_duration_is_so_many_seconds_or_refused(value: Any) -> None:
 RULES = st.text("ab= <>!'\"in[](),USDE019+- andorisnull_&|", max_size=40)
 
 
+@UNHURRIED
 @given(RULES | st.text(max_size=40))
 def test_older_rules_are_rewritten_or_left_and_never_break(text: str) -> None:
     began = time.monotonic()
@@ -193,6 +205,7 @@ TREES = st.recursive(
 )
 
 
+@UNHURRIED
 @given(TREES)
 def test_any_tree_is_an_expression_or_refused(tree: Any) -> None:
     for compile_as in (Compiler.value, Compiler.condition):
@@ -202,6 +215,7 @@ def test_any_tree_is_an_expression_or_refused(tree: Any) -> None:
         assert all(problem.message for problem in compiler.problems)
 
 
+@UNHURRIED
 @given(st.text(max_size=250) | st.none() | st.integers())
 def test_a_usable_token_can_stand_in_a_header(token: Any) -> None:
     if is_usable(token):
@@ -213,6 +227,7 @@ def test_a_usable_token_can_stand_in_a_header(token: Any) -> None:
 # --- problems and settings -----------------------------------------------------------------------------------------------
 
 
+@UNHURRIED
 @given(st.lists(st.text(max_size=5), min_size=1, max_size=4))
 def test_a_pointer_leads_back_to_its_place(keys: list[str]) -> None:
     detail: Any = ["wrong"]
@@ -234,6 +249,7 @@ SETTINGS = (
 )
 
 
+@UNHURRIED
 @given(st.sampled_from(NAMES), SETTINGS)
 @example("BROKOLI_ARTIFACTS", "\0")
 @example("DATABASE_URL", "postgres://[")
