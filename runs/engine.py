@@ -211,15 +211,11 @@ class RunSession:
     def _finish(self, task: NodeTask, context: NodeContext, result: object, sandbox: Sandbox | None) -> NodeResult | Parked:
         match result:
             case Query():
-                context.stop.check()
-                # What runs in a sandbox can look at nothing while it writes but its own folder.
-                draft = self._engine.store.draft(task.artifact, sandbox.folder if sandbox else None)
-                facts = output.write(
-                    draft, context.connection, result, task.artifact, context.stop, narrow=sandbox is not None, inputs=context.inputs
-                )
-                if result.after is not None:
-                    result.after(facts.row_count)
-                return NodeResult(facts.row_count, output=facts, lineage=facts.lineage)
+                try:
+                    return self._written(task, context, result, sandbox)
+                finally:
+                    if result.close is not None:
+                        result.close()
             case PassThrough(index=index, checks=checks, branch=branch):
                 source = task.inputs[index]
                 return NodeResult(source.row_count, reuses=source.node_id, checks=checks, branch=branch, lineage=_unchanged(source))
@@ -231,6 +227,15 @@ class RunSession:
                     return self._noted(task, context, row_count, sandbox)
                 return NodeResult(row_count, reuses=task.inputs[0].node_id, lineage=_unchanged(task.inputs[0]))
         raise NodeError(f"The node type '{task.node.type}' returned {type(result).__name__}, which is no result.")
+
+    def _written(self, task: NodeTask, context: NodeContext, query: Query, sandbox: Sandbox | None) -> NodeResult:
+        context.stop.check()
+        # What runs in a sandbox can look at nothing while it writes but its own folder.
+        draft = self._engine.store.draft(task.artifact, sandbox.folder if sandbox else None)
+        facts = output.write(draft, context.connection, query, task.artifact, context.stop, narrow=sandbox is not None, inputs=context.inputs)
+        if query.after is not None:
+            query.after(facts.row_count)
+        return NodeResult(facts.row_count, output=facts, lineage=facts.lineage)
 
     def _noted(self, task: NodeTask, context: NodeContext, row_count: int, sandbox: Sandbox | None) -> NodeResult:
         """Of a sink without inputs: its output says how many rows it wrote, so that what follows, and a run that resumes, find it done."""

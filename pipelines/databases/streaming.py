@@ -85,7 +85,7 @@ def query_of(stream: Stream, context: NodeContext) -> Query:
         stream.close()
         raise stream.told(error)
 
-    return Query(f"SELECT * FROM {VIEW}", recover=recover)  # noqa: S608 - our own name
+    return Query(f"SELECT * FROM {VIEW}", recover=recover, close=stream.close)  # noqa: S608 - our own name
 
 
 def schema_in(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> Schema:

@@ -201,13 +201,15 @@ class Query:
     """The output is what this single SELECT gives on the node's connection. `parameters` are bound by the engine.
 
     `after` is called once the output is written, with its number of rows, for what can only be logged then. `recover` is
-    called with DuckDB's complaint when the query fails: it returns what to run instead, or raises the `NodeError` to tell.
+    called with DuckDB's complaint when the query fails: it returns what to run instead, or raises the `NodeError` to tell. `close` is
+    called in the end, however it came, for what the query reads from (a connection to a database).
     """
 
     sql: str
     parameters: Mapping[str, Any] | Sequence[Any] | None = None
     after: Callable[[int], None] | None = None
     recover: Callable[[duckdb.Error], "Query"] | None = None
+    close: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
