@@ -52,15 +52,22 @@ class Interruption:
                 self._shut.close()
 
     def _break_off(self) -> None:
-        if self._closed.is_set():
-            return
-        if self._cancel is not None:
-            asked = threading.Thread(target=_quietly, args=(self._cancel,), name="database-cancel", daemon=True)
-            asked.start()
-        if not self._closed.wait(_CANCEL_SECONDS) and self._shut is not None:
-            with self._lock:
-                if not self._closed.is_set():
-                    _quietly(self._shut)
+        while not self._closed.is_set():
+            asked = None
+            if self._cancel is not None:
+                asked = threading.Thread(target=_quietly, args=(self._cancel,), name="database-cancel", daemon=True)
+                asked.start()
+            if self._closed.wait(_CANCEL_SECONDS):
+                return
+            if self._shut is not None:
+                with self._lock:
+                    if not self._closed.is_set():
+                        _quietly(self._shut)
+                return
+            if asked is None:
+                return
+            # A query that began just after the cancellation has heard nothing of it: it is asked again.
+            asked.join()
 
 
 def _quietly(function: Callable[[], None]) -> None:
