@@ -114,7 +114,7 @@ class Workshop:
 
     run_id = "run"
 
-    def __init__(self, root: Path, memory_mib: int = 1024) -> None:
+    def __init__(self, root: Path, memory_mib: int = 1024, threads: int = 2) -> None:
         self.root = root
         self.folder = root / "data"
         self.folder.mkdir()
@@ -123,7 +123,7 @@ class Workshop:
         self.engine = DataEngine(
             self.store,
             DataFolders((self.folder,), (self.store.root,)),
-            EngineLimits(memory_bytes=memory_mib * MIB, threads=2, concurrent_runs=1),
+            EngineLimits(memory_bytes=memory_mib * MIB, threads=threads, concurrent_runs=1),
             self._prepare,
         )
         self.maker = _maker().cursor()
