@@ -13,6 +13,7 @@ Counters are in this process's memory, or in Redis for all (`BROKOLI_REDIS_URL`)
 
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,14 +31,6 @@ from brokoli_site.common.errors import BrokoliError
 from brokoli_site.common.local_mode import LocalAdministrator
 from brokoli_site.common.problems import answer
 from brokoli_site.common.proxies import network_of
-
-try:
-    from redis.exceptions import RedisError
-except ImportError:  # optional; without it nothing raises this
-
-    class RedisError(Exception):  # type: ignore[no-redef]
-        """An error of Redis."""
-
 
 WINDOW_SECONDS = 60
 # Where an ASGI scope says that we ask ourselves: whether the client of an open WebSocket may still be there.
@@ -81,6 +74,12 @@ class Count:
         return found | ({"Retry-After": str(self.seconds)} if self.over else {})
 
 
+def _redis_errors() -> tuple[type[Exception], ...]:
+    """Of a Redis that is away. Its package is not imported for this: it brings OpenTelemetry along, and most servers need neither."""
+    module = sys.modules.get("redis.exceptions")
+    return (OSError,) if module is None else (module.RedisError, OSError)
+
+
 class Counters:
     """The counters of all, by key. A Redis that is away is left alone for a moment, and each process counts for itself."""
 
@@ -102,7 +101,7 @@ class Counters:
         if settings.REDIS_URL and time.monotonic() >= self._away_until:
             try:
                 return operation(self._shared)
-            except (RedisError, OSError) as error:
+            except _redis_errors() as error:
                 self._away_until = time.monotonic() + _REDIS_PAUSE_SECONDS
                 _log.warning("rate limits: Redis is away, this process counts alone: %s", type(error).__name__)
         return operation(self._own)
