@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from brokoli_site.common import spreadsheets
 from runs import plain
 
 _CHUNK = 256 * 1024  # bytes
@@ -18,9 +19,7 @@ _CHUNK = 256 * 1024  # bytes
 _ROWS, _CELLS, _BYTES = 10_000, 500_000, 4 * 1024 * 1024
 _STEP_ROWS, _SAMPLE_ROWS = 250, 10
 
-# A spreadsheet executes a text that starts like a formula, full-width signs included. What is only a number in quotes is left alone.
-_FORMULA = r"^[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"
-_NUMBER = r"^[+-]?\d+([.,]\d+)?$"
+_NUMBER = f"^{spreadsheets.NUMBER}$"
 
 
 def parquet(file: BinaryIO) -> Generator[bytes]:
@@ -88,5 +87,5 @@ def _pieces(gathered: list[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
 
 
 def _harmless(column: pa.Array) -> pa.Array:
-    risky = pc.and_not(pc.match_substring_regex(column, _FORMULA), pc.match_substring_regex(column, _NUMBER))
+    risky = pc.and_not(pc.match_substring_regex(column, spreadsheets.FORMULA), pc.match_substring_regex(column, _NUMBER))
     return pc.if_else(risky, pc.binary_join_element_wise("'", column, ""), column)

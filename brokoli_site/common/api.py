@@ -10,11 +10,12 @@ class RunList(ApiView):
 body = read_body(request, RunBody)                     # a StrictSerializer; 400 naming unknown or wrong fields
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import QueryDict
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -93,6 +94,16 @@ class StrictCharField(serializers.CharField):
         if not isinstance(data, str):
             self.fail("invalid")
         return str(super().to_internal_value(data))
+
+
+def one_of(names: Iterable[str]) -> type[StrictCharField]:
+    """A field for one of these names. The document tells them, and so does the answer to a name that is none, which others give."""
+
+    @extend_schema_field({"type": "string", "enum": list(names)})
+    class NameField(StrictCharField):
+        pass
+
+    return NameField
 
 
 class ApiView(APIView):

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from django.db import connection
 from django.http import HttpRequest
@@ -75,40 +75,27 @@ class OutsideTransaction(RuntimeError):
         super().__init__(self.__doc__)
 
 
-def record(
-    action: str,
-    kind: str,
-    object_id: object,
-    name: str = "",
-    *,
-    before: Mapping[str, Any] | None = None,
-    after: Mapping[str, Any] | None = None,
-    by: Any = None,
-) -> None:
-    """Write an entry in the caller's transaction. `by`: the user who does it, where the request does not know yet (a login).
+class Told(TypedDict, total=False):
+    """What is told of an object beside its name. `by`: the user who does it, where the request does not know yet (a login)."""
 
-    Errors: `OutsideTransaction`.
-    """
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    by: Any
+
+
+def record(action: str, kind: str, object_id: object, name: str = "", **told: Unpack[Told]) -> None:
+    """Write an entry in the caller's transaction. Errors: `OutsideTransaction`."""
     if not _in_transaction():
         raise OutsideTransaction
-    note(action, kind, object_id, name, before=before, after=after, by=by)
+    note(action, kind, object_id, name, **told)
 
 
-def note(
-    action: str,
-    kind: str,
-    object_id: object,
-    name: str = "",
-    *,
-    before: Mapping[str, Any] | None = None,
-    after: Mapping[str, Any] | None = None,
-    by: Any = None,
-) -> None:
+def note(action: str, kind: str, object_id: object, name: str = "", **told: Unpack[Told]) -> None:
     """The same of what changes nothing, and so needs no transaction."""
-    origin = current()
+    origin, by = current(), told.get("by")
     if by is not None:
         origin = replace(origin, actor=by.get_username(), user_id=_id_of(by))
-    entry = Entry(origin, action, kind, str(object_id), name, difference(before, after))
+    entry = Entry(origin, action, kind, str(object_id), name, difference(told.get("before"), told.get("after")))
     for writer in writers:
         import_string(writer)(entry)
 

@@ -69,14 +69,8 @@ def _guarded_pools(adapter: GuardedAdapter) -> dict[str, type[HTTPConnectionPool
             super().request(*arguments, **options)
             _acknowledge_at_once(self.sock)
 
-    class Secure(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return adapter.connect(self._dns_host, self.port)
-
-        def request(self, *arguments: Any, **options: Any) -> None:
-            _watch_kept(adapter, self.sock)
-            super().request(*arguments, **options)
-            _acknowledge_at_once(self.sock)
+    class Secure(Plain, HTTPSConnection):
+        pass
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

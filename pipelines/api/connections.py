@@ -8,7 +8,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from brokoli_site.common.api import ApiView, StrictCharField, StrictIntegerField, StrictSerializer, read_body
+from brokoli_site.common.api import ApiView, StrictCharField, StrictIntegerField, StrictSerializer, one_of, read_body
 from brokoli_site.common.openapi import problems
 from brokoli_site.common.preconditions import ETAG, IF_MATCH, etag, seen_versions
 from pipelines import connection_types, connections, used_by
@@ -58,9 +58,7 @@ class ConnectionSerializer(serializers.Serializer[Any]):
     updated_at = serializers.DateTimeField()
 
 
-@extend_schema_field({"type": "string", "enum": list(connection_types.TYPES)})
-class TypeNameField(StrictCharField):
-    """Answers to a name that is none tell those that there are."""
+TypeNameField = one_of(connection_types.TYPES)
 
 
 @extend_schema_field({"type": "string", "minLength": 1, "maxLength": connections.LONGEST_NAME, "pattern": connections.NAME})

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from brokoli_site.common.api import ApiView, StrictCharField, StrictSerializer, read_body
+from brokoli_site.common.api import ApiView, StrictCharField, StrictSerializer, one_of, read_body
 from brokoli_site.common.openapi import problems
 from brokoli_site.common.preconditions import ETAG, IF_MATCH, etag, seen_versions
 from pipelines import used_by, variables
@@ -50,9 +50,7 @@ class VariableSerializer(serializers.Serializer[Any]):
     updated_at = serializers.DateTimeField()
 
 
-@extend_schema_field({"type": "string", "enum": list(VARIABLE_TYPES)})
-class TypeNameField(StrictCharField):
-    """Answers to a name that is none tell those that there are."""
+TypeNameField = one_of(VARIABLE_TYPES)
 
 
 @extend_schema_field({"type": "string", "minLength": 1, "maxLength": variables.LONGEST_KEY, "pattern": variables.KEY})

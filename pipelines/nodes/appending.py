@@ -11,11 +11,12 @@ from typing import BinaryIO
 import duckdb
 
 from brokoli_site.common.errors import NodeError
+from brokoli_site.common.spreadsheets import harmless
 from pipelines.expressions import literal
 from pipelines.nodes.base import NOT_FOR_NODES, Column, NodeContext, Schema, Stop
 from pipelines.nodes.files import exact_pattern
 from pipelines.nodes.formats import has_gzip_mark
-from pipelines.nodes.writing import Writing, harmless_text
+from pipelines.nodes.writing import Writing
 
 _CHUNK = 1024 * 1024
 _UNREADABLE = (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error)
@@ -81,7 +82,7 @@ def check_text(context: NodeContext, writing: Writing, target: Path, columns: Se
         before = _header(writing, target, gzipped=gzipped)
     except _UNREADABLE as error:
         raise NodeError(f"'{shown}' cannot be appended to: its first line is not readable.") from error
-    now = [harmless_text(column.name) if writing.neutralise else column.name for column in columns]
+    now = [harmless(column.name) if writing.neutralise else column.name for column in columns]
     if before != now:
         raise NodeError(_difference(shown, before, now))
 

@@ -4,14 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from brokoli_site.common.spreadsheets import FORMULA, NUMBER, harmless
 from pipelines.expressions import literal, quote
 from pipelines.nodes.base import Column
 
 TEXT_COMPRESSIONS = ("none", "gzip")
 PARQUET_COMPRESSIONS = ("snappy", "zstd", "gzip", "lz4", "brotli", "none")
 _NESTED = re.compile(r"^(STRUCT|MAP|UNION)\b|\[\d*\]$")
-_FORMULA = re.compile("^[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # full-width signs included, which spreadsheets read as the plain ones
-_PLAIN_NUMBER = r"[+-]?[0-9]+([.,][0-9]+)?"
 _FLOATS = ("FLOAT", "DOUBLE")
 _BARE = re.compile(r"^(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL.*|BOOLEAN)$")  # written without quotes in SQL
 
@@ -70,20 +69,15 @@ def _flat(column: Column) -> str:
 
 
 def _harmless(column: Column) -> str:
-    """As `_flat`, but what a spreadsheet takes for a formula (https://owasp.org/www-community/attacks/CSV_Injection) is text to it."""
-    source, name = quote(column.name), quote(harmless_text(column.name))
+    """As `_flat`, but what a spreadsheet takes for a formula is text to it."""
+    source, name = quote(column.name), quote(harmless(column.name))
     if column.type == "BLOB":
         return f"base64({source}) AS {name}"
     if column.type != "VARCHAR" and not is_nested(column.type):
         return f"{source} AS {name}"
     text = source if column.type == "VARCHAR" else f"CAST(to_json({source}) AS VARCHAR)"
-    risky = f"regexp_matches({text}, {literal(_FORMULA.pattern)}) AND NOT regexp_full_match({text}, {literal(_PLAIN_NUMBER)})"
+    risky = f"regexp_matches({text}, {literal(FORMULA)}) AND NOT regexp_full_match({text}, {literal(NUMBER)})"
     return f"CASE WHEN {risky} THEN chr(39) || {text} ELSE {text} END AS {name}"
-
-
-def harmless_text(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if _FORMULA.match(text) and not re.fullmatch(_PLAIN_NUMBER, text) else text
 
 
 def is_nested(kind: str) -> bool:

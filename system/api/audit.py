@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Generator
 from typing import Any, ClassVar
 
@@ -20,6 +19,7 @@ from brokoli_site.common.ids import parse_id
 from brokoli_site.common.openapi import problems
 from brokoli_site.common.pagination import MOST_PER_PAGE
 from brokoli_site.common.problems import QueryError
+from brokoli_site.common.spreadsheets import harmless
 from brokoli_site.common.streaming import ChunkedResponse, attachment
 from brokoli_site.common.time import iso
 from runs.api.requests import InstantField
@@ -33,8 +33,6 @@ _JSON = "application/json"
 _COLUMNS = ("actor", "user_id", "via", "token", "address", "request_id", "action", "kind", "object_id", "name")
 _ACTION = r"[a-z_]{1,40}\.([a-z_]{1,40}|\*)"
 _FORMATS = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
-# A spreadsheet executes a text that starts like a formula, full-width signs included.
-_FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _EXAMPLE = {
     "id": "019a9f3c-5b1e-7c42-9d0e-2f6a4c1b8e70",
     "timestamp": "2026-01-15T06:00:00.000Z",
@@ -134,10 +132,7 @@ def as_json(entry: AuditEntry) -> dict[str, Any]:
     return {
         "id": str(entry.id),
         "timestamp": iso(entry.at),
-        **{
-            name: getattr(entry, name)
-            for name in ("actor", "user_id", "via", "token", "address", "request_id", "action", "kind", "object_id", "name")
-        },
+        **{name: getattr(entry, name) for name in _COLUMNS},
         "changes": entry.diff.get("changes", []),
         "left_out": entry.diff.get("left_out", 0),
     }
@@ -215,8 +210,7 @@ def _csv(wanted: AuditFilter) -> Generator[bytes]:
 
 
 def _cell(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
-    return f"'{text}" if _FORMULA.match(text) else text
+    return harmless(json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value))
 
 
 def _line(cells: list[str]) -> bytes:

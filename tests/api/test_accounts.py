@@ -12,6 +12,7 @@ from django.utils.timezone import now
 from accounts import tokens
 from accounts.models import ApiToken
 from accounts.roles import RIGHTS, ROLES
+from system.models import AuditEntry
 from tests.people import person, signed_in, signed_in_as
 
 pytestmark = pytest.mark.django_db
@@ -366,8 +367,6 @@ def test_roles_are_told() -> None:
 
 
 def test_what_happens_is_in_the_audit_log(ada: User) -> None:
-    from system.models import AuditEntry
-
     admin = signed_in_as("admin")
     login()
     login(password="wrong")
