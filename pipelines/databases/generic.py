@@ -40,15 +40,11 @@ def opened(place: Place, stop: Stop, deadline: float) -> Iterator["GenericDataba
         raise failures.of_connecting(_driver_error(error), place) from error
     interruption = Interruption(stop)
     interruption.arm(lambda: _cancel(connection), None)
+    database = GenericDatabase(place, connection, stop, interruption, dialect_of(place))
     try:
-        yield GenericDatabase(place, connection, stop, dialect_of(place))
+        yield database
     finally:
-        interruption.disarm()
-        with contextlib.suppress(SQLAlchemyError, OSError):
-            connection.rollback()
-        with contextlib.suppress(SQLAlchemyError, OSError):
-            connection.close()
-        engine.dispose()
+        interruption.close(database.close)
 
 
 def dialect_of(place: Place) -> str:
@@ -87,7 +83,14 @@ class GenericDatabase:
     place: Place
     connection: Connection
     stop: Stop
+    interruption: Interruption
     dialect: str
+
+    def close(self) -> None:
+        for end in (self.connection.rollback, self.connection.close):
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                end()
+        self.connection.engine.dispose()
 
     def ping(self) -> str:
         version = ".".join(str(part) for part in self.connection.dialect.server_version_info or ())
@@ -113,7 +116,7 @@ class GenericDatabase:
         first = _columns(names, [tuple(row) for row in result.fetchmany(_ROWS)])
         schema = pa.schema([(name, _widened(column.type)) for name, column in zip(names, first, strict=True)])
         notes = [note for note in (renamed_note(described, names),) if note]
-        return Reading(schema, self._batches(result, first, schema), notes)
+        return Reading(schema, self.interruption.reading(self._batches(result, first, schema)), notes)
 
     def _batches(self, result: CursorResult[Any], first: Sequence[pa.Array], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch([_cast(column, field) for column, field in zip(first, schema, strict=True)], schema=schema)

@@ -11,52 +11,97 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from brokoli_site.common.errors import NodeError
 from pipelines.nodes.base import Stop
 
 T = TypeVar("T")
 _CANCEL_SECONDS = 0.5  # that a server gets to answer a cancellation, before the connection is shut
+_CLOSE_SECONDS = 2.0  # that a node waits for a thread that is still in the driver
 _LOOK_SECONDS = 0.05
 
 
 class Interruption:
-    """What is done to one open connection when its node is told to stop."""
+    """What is done to one open connection when its node is told to stop, and how it is closed while other threads may still use it.
+
+    The data engine reads in threads of its own, which go on for a while after who wanted the rows has failed; and a cancellation may
+    be under way. A driver that is closed under either may crash the process.
+    """
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
-        self._closed = threading.Event()
-        self._lock = threading.Lock()
         self._cancel: Callable[[], None] | None = None
         self._shut: Callable[[], None] | None = None
+        self._in_use = threading.Lock()  # held by who asks the driver for rows
+        self._asking = threading.Lock()  # held while the server is asked to cancel
+        self._answered = threading.Event()  # it was asked once
+        self._lock = threading.Lock()
+        self._begun = False
+        self._closing = False  # no more rows are read
+        self._closed = threading.Event()  # the connection is, or is about to be
 
     def arm(self, cancel: Callable[[], None] | None, shut: Callable[[], None] | None) -> None:
         """From now on a stop calls `cancel`, which may block, and a moment later `shut`, which may not. Either may raise anything."""
         self._cancel, self._shut = cancel, shut
         # The thread that stops a node must not wait for a server that may be dead.
-        self._stop.on_stop(lambda: threading.Thread(target=self._break_off, name="database-stop", daemon=True).start())
+        self._stop.on_stop(self._begin)
 
-    def let_go(self) -> None:
-        """Break off what is still going on, and wait no longer for it than half a second: the connection is no use afterwards."""
-        if self._stop.reason is not None or self._cancel is None:
-            return  # it is being done
-        asked = threading.Thread(target=_quietly, args=(self._cancel,), name="database-cancel", daemon=True)
-        asked.start()
-        asked.join(_CANCEL_SECONDS)
-        if asked.is_alive() and self._shut is not None:
-            _quietly(self._shut)
+    def reading(self, batches: Iterator[T]) -> Iterator[T]:
+        """The batches, of which none is asked for once `close` began. Errors: those of `batches`, and then `NodeError`."""
+        while True:
+            with self._in_use:
+                if self._closing:
+                    raise NodeError("The database was closed before all rows were read.")
+                found = next(batches, None)
+            if found is None:
+                return
+            yield found
 
-    def disarm(self) -> None:
-        """The connection is closed, or about to be."""
+    def close(self, end: Callable[[], None], *, unread: bool = False) -> None:
+        """Call `end`, which closes the connection, once no thread is in the driver: a query that is being read is broken off first.
+
+        `unread`: rows may be on their way though nobody asks for them just now. The node waits a few seconds at most; where a driver
+        takes longer to return, the connection is closed when it has.
+        """
+        self._closing = True
+        if unread or self._in_use.locked():
+            self._begin()
+        is_left = self._in_use.acquire(timeout=_CLOSE_SECONDS)
+        if self._begun:
+            self._answered.wait(_CANCEL_SECONDS)
         with self._lock:
             self._closed.set()
+        if is_left and self._asking.acquire(timeout=_CANCEL_SECONDS):
+            self._end(end)
+        else:
+            threading.Thread(target=self._end_later, args=(end, is_left), name="database-close", daemon=True).start()
+
+    def _end_later(self, end: Callable[[], None], is_left: bool) -> None:
+        if not is_left:
+            self._in_use.acquire()
+        self._asking.acquire()
+        self._end(end)
+
+    def _end(self, end: Callable[[], None]) -> None:
+        """With both locks held."""
+        try:
+            end()
+        finally:
             if isinstance(self._shut, Shutting):
                 self._shut.close()
+            self._asking.release()
+            self._in_use.release()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._begun or self._closed.is_set():
+                return
+            self._begun = True
+        threading.Thread(target=self._break_off, name="database-stop", daemon=True).start()
 
     def _break_off(self) -> None:
         while not self._closed.is_set():
-            asked = None
-            if self._cancel is not None:
-                asked = threading.Thread(target=_quietly, args=(self._cancel,), name="database-cancel", daemon=True)
-                asked.start()
+            asked = threading.Thread(target=self._ask, name="database-cancel", daemon=True)
+            asked.start()
             if self._closed.wait(_CANCEL_SECONDS):
                 return
             if self._shut is not None:
@@ -64,10 +109,14 @@ class Interruption:
                     if not self._closed.is_set():
                         _quietly(self._shut)
                 return
-            if asked is None:
-                return
             # A query that began just after the cancellation has heard nothing of it: it is asked again.
             asked.join()
+
+    def _ask(self) -> None:
+        with self._asking:
+            if self._cancel is not None and not self._closed.is_set():
+                _quietly(self._cancel)
+        self._answered.set()
 
 
 def _quietly(function: Callable[[], None]) -> None:

@@ -36,12 +36,11 @@ def opened(place: Place, addresses: Sequence[str], stop: Stop, deadline: float) 
     connection, address = _connect(place, addresses, stop, deadline)
     interruption = Interruption(stop)
     interruption.arm(lambda: _kill(place, address, connection), lambda: _shut(connection))
-    database = MysqlDatabase(place, connection, stop)
+    database = MysqlDatabase(place, connection, stop, interruption)
     try:
         yield database
     finally:
-        interruption.disarm()
-        database.close()
+        interruption.close(database.close)
 
 
 def _connect(place: Place, addresses: Sequence[str], stop: Stop, deadline: float) -> tuple[Connection, str]:
@@ -163,6 +162,7 @@ class MysqlDatabase:
     place: Place
     connection: Connection
     stop: Stop
+    interruption: Interruption
     dialect: str = "mysql"
     _cursor: SSCursor | None = None
 
@@ -204,7 +204,7 @@ class MysqlDatabase:
         plans = [mysql_types.plan(name, column, skipped) for name, column in zip(names, described, strict=True)]
         schema = pa.schema([(plan.name, plan.type) for plan in plans])
         notes = [note for note in (renamed_note([column.name for column in described], names),) if note]
-        return Reading(schema, self._batches(cursor, plans, schema, skipped, notes), notes)
+        return Reading(schema, self.interruption.reading(self._batches(cursor, plans, schema, skipped, notes)), notes)
 
     def _batches(
         self, cursor: SSCursor, plans: Sequence[ColumnPlan], schema: pa.Schema, skipped: Skipped, notes: list[str]

@@ -55,6 +55,8 @@ class Partitioned:
         self._first = Stream(place, opening, parts[0], log)
         self._parts, self._at_once = list(parts[1:]), most_at_once
         self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._open = {self._first}
         # Two batches waiting for each reader: what is read ahead stays small however slow the destination is.
         self._waiting: queue.Queue[pa.RecordBatch | NodeError | None] = queue.Queue(2 * most_at_once)
         self.schema: pa.Schema = self._first.schema
@@ -67,9 +69,12 @@ class Partitioned:
         return self._opening.stop.reason or self.failure or error
 
     def close(self) -> None:
-        """The readers end with the batch that they are at."""
-        self._closed.set()
-        self._first.close()
+        """Let go of the database, also while readers are at work."""
+        with self._lock:
+            self._closed.set()
+            left = tuple(self._open)
+        for stream in left:
+            stream.close()
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         left = len(self._parts) + 1
@@ -102,11 +107,13 @@ class Partitioned:
             stream.close()
             self._put(NodeError("The parts of the query have columns of different types; cast them in the query, to NUMERIC(38, 9) for instance."))
             return
+        with self._lock:
+            self._open.add(stream)
         self._pass_on(stream)
 
     def _pass_on(self, stream: Stream) -> None:
         try:
-            for batch in stream.reader():
+            for batch in () if self._closed.is_set() else stream.reader():
                 if not self._put(batch):
                     return
             self._put(None)
@@ -114,6 +121,8 @@ class Partitioned:
             self._put(stream.failure or (error if isinstance(error, NodeError) else NodeError(str(error))))
         finally:
             stream.close()
+            with self._lock:
+                self._open.discard(stream)
 
     def _put(self, found: "pa.RecordBatch | NodeError | None") -> bool:
         """Whether somebody still waits for it."""

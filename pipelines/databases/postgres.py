@@ -40,15 +40,12 @@ def opened(place: Place, addresses: Sequence[str], stop: Stop, deadline: float) 
     connection, shut = _connect(place, addresses, stop, deadline)
     interruption = Interruption(stop)
     interruption.arm(connection.adbc_cancel, shut)
-    database = PostgresDatabase(place, connection, stop)
+    database = PostgresDatabase(place, connection, stop, interruption)
     try:
         database.set_up()
         yield database
     finally:
-        if database.is_reading:
-            interruption.let_go()
-        database.close()
-        interruption.disarm()
+        interruption.close(database.close, unread=database.is_reading)
 
 
 def _connect(place: Place, addresses: Sequence[str], stop: Stop, deadline: float) -> tuple[dbapi.Connection, Any]:
@@ -110,6 +107,7 @@ class PostgresDatabase:
     place: Place
     connection: dbapi.Connection
     stop: Stop
+    interruption: Interruption
     dialect: str = "postgres"
     _cursor: dbapi.Cursor | None = None
     _is_read: bool = False
@@ -157,7 +155,7 @@ class PostgresDatabase:
         reader = cursor.fetch_record_batch()
         schema = pa.schema([(name, plan.type) for name, plan in zip(names, plans, strict=True)])
         notes = [note for note in (renamed_note([field.name for field in fields], names), *(plan.note for plan in plans)) if note]
-        return Reading(schema, self._batches(reader, plans, schema), notes)
+        return Reading(schema, self.interruption.reading(self._batches(reader, plans, schema)), notes)
 
     def _batches(self, reader: pa.RecordBatchReader, plans: Sequence[ColumnPlan], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         try:

@@ -51,12 +51,11 @@ def opened(place: Place, path: Path, stop: Stop, *, write: bool) -> Iterator["Sq
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("SELECT count(*) FROM sqlite_schema")  # which reads the file, so that one that is none is told at once
-        yield SqliteDatabase(place, connection, stop)
+        yield SqliteDatabase(place, connection, stop, interruption)
     except sqlite3.DatabaseError as error:
         raise _failure(error, place, stop) from error
     finally:
-        interruption.disarm()
-        connection.close()
+        interruption.close(connection.close)
 
 
 @dataclass(slots=True)
@@ -66,6 +65,7 @@ class SqliteDatabase:
     place: Place
     connection: sqlite3.Connection
     stop: Stop
+    interruption: Interruption
     dialect: str = "sqlite"
     _reading: bool = field(default=False)
 
@@ -100,7 +100,7 @@ class SqliteDatabase:
         cursor.execute(_selected(sql, plans) if any(plan.sql for plan in plans) else sql, values)
         schema = pa.schema([(name, plan.type) for name, plan in zip(names, plans, strict=True)])
         notes = [note for note in (renamed_note(described, names), *(plan.note for plan in plans)) if note]
-        return Reading(schema, self._batches(cursor, plans, schema), notes)
+        return Reading(schema, self.interruption.reading(self._batches(cursor, plans, schema)), notes)
 
     def _declared(self, statement: Statement) -> list[str]:
         """What the tables that are read declare of the result's columns; "" where it is computed. A view knows."""

@@ -1,5 +1,6 @@
 """A query's rows on their way into the data engine: one batch after the other, never the whole."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -25,6 +26,7 @@ class Stream:
         self.row_count = 0
         self.failure: NodeError | None = None  # what a consumer that swallows Python's errors should raise
         self._log, self._stop = log, opening.stop
+        self._is_closed, self._lock = False, threading.Lock()
         self._cleanup = ExitStack()
         try:
             self._reading = self._cleanup.enter_context(opened(place, opening)).read(statement)
@@ -48,10 +50,13 @@ class Stream:
         return pa.Table.from_batches(kept, self.schema)
 
     def close(self) -> None:
-        """Let go of the database. May be called again."""
+        """Let go of the database, also while another thread reads. May be called again."""
+        with self._lock:
+            self._is_closed = True
+            cleanup = self._cleanup.pop_all()
         # A session that ends while its query does complains; the rows are there, or the reason why not is known.
         with suppress(NodeError):
-            self._cleanup.close()
+            cleanup.close()
 
     def told(self, error: Exception) -> Exception:
         """What to raise where a consumer failed with `error`: the stop's reason, or what went wrong on this side."""
@@ -70,7 +75,8 @@ class Stream:
             for note in self._reading.notes:
                 self._log.warning(note)
         except NodeError as error:
-            self.failure = error
+            if not self._is_closed:  # or that is all it says
+                self.failure = error
             raise
         finally:
             self.close()
@@ -82,7 +88,6 @@ def query_of(stream: Stream, context: NodeContext) -> Query:
 
     def recover(error: duckdb.Error) -> Query:
         context.connection.unregister(VIEW)
-        stream.close()
         raise stream.told(error)
 
     return Query(f"SELECT * FROM {VIEW}", recover=recover, close=stream.close)  # noqa: S608 - our own name
