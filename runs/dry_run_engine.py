@@ -269,7 +269,11 @@ class DryRun:
         extra: dict[str, Any] = {}
         match result:
             case Query():
-                held = _keep(context.connection, instance, result, MOST_ROWS if given else SOURCE_ROWS)
+                try:
+                    held = _keep(context.connection, instance, result, MOST_ROWS if given else SOURCE_ROWS)
+                finally:
+                    if result.close is not None:
+                        result.close()
                 if result.after is not None:
                     result.after(held.row_count)
             case PassThrough(index=index, checks=checks, branch=branch):

@@ -3,6 +3,7 @@
 import errno
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import duckdb
@@ -97,6 +98,30 @@ def test_a_query_may_recover(plant: Plant, session: RunSession) -> None:
         return Query("SELECT 'kept' AS a")
 
     assert plant.rows(plant.run(session, lambda context: Query("SELECT 'x'::INTEGER AS a", recover=again))) == [["kept"]]
+
+
+@pytest.mark.parametrize(
+    ("sql", "stops", "ends"),
+    [
+        ("SELECT 1 AS a", False, None),
+        ("SELECT 'x'::INTEGER AS a", False, NodeError),
+        ("SELECT 1 AS a", True, NodeCancelled),
+    ],
+    ids=["success", "failure", "stopped before its first row"],
+)
+def test_what_a_query_reads_from_is_closed_once_however_it_ends(
+    plant: Plant, session: RunSession, sql: str, stops: bool, ends: type[BrokoliError] | None
+) -> None:
+    closed: list[str] = []
+
+    def work(context: NodeContext) -> Query:
+        if stops:
+            context.stop.stop(NodeCancelled())
+        return Query(sql, close=lambda: closed.append("closed"))
+
+    with pytest.raises(ends) if ends else nullcontext():
+        plant.run(session, work)
+    assert closed == ["closed"]
 
 
 def test_what_is_removed_of_a_failed_attempt_is_not_the_next(tmp_path: Path) -> None:

@@ -72,6 +72,14 @@ def test_a_source_gives_ten_rows_and_says_that_there_are_more(tmp_path: Path) ->
         assert ([row["i"] for row in found["rows"]], found["row_count"], found["truncated"]) == (list(range(10)), 10, truncated)
 
 
+@pytest.mark.parametrize(("sql", "status"), [("SELECT 1 AS a", "success"), ("SELECT 'x'::INTEGER AS a", "failed")])
+def test_what_a_query_reads_from_is_closed_once_however_it_ends(sql: str, status: str) -> None:
+    closed: list[str] = []
+    made = _Made(lambda context: Query(sql, close=lambda: closed.append("closed")))
+    assert answers(node("a", "made"), made=made)["a"]["status"] == status
+    assert closed == ["closed"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "config"),
     [
