@@ -9,12 +9,13 @@ from typing import Any
 from axes.models import AccessAttempt
 from django.contrib import admin, messages
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
-from django.contrib.auth.forms import AdminPasswordChangeForm
+from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm
 from django.contrib.auth.models import Group, Permission, User
-from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect
 
 from accounts import endings, held, people
 from accounts.models import ApiToken
@@ -78,6 +79,7 @@ class _ByRight(_HistoryOfUsers):
             with people.administrators_kept():
                 response: HttpResponse = answer()
         except people.LastAdministrator as error:
+            list(messages.get_messages(request))  # what was said of a change that was not made is not said
             self.message_user(request, error.message, messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
         return response
@@ -90,6 +92,13 @@ admin.site.unregister(Group)
 class _PasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]  # the real class takes no parameters
     """Django tells validators of a password that is set, and nobody of one that is taken away."""
 
+    def clean(self) -> dict[str, Any] | None:
+        found = super().clean()
+        # Here already: the page of a password gives the session a new key, which would be rolled back with the rest.
+        if not self.cleaned_data["set_usable_password"] and people.is_last_administrator(self.user):
+            self.add_error("usable_password", people.LastAdministrator().message)
+        return found
+
     def save(self, commit: bool = True) -> Any:
         user = super().save(commit)
         endings.end_tokens(user)
@@ -97,11 +106,22 @@ class _PasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]  # the r
         return user
 
 
+class _NewUserForm(AdminUserCreationForm):  # type: ignore[type-arg]
+    """The first user ends local mode, so that nobody could come in any more if that one could not."""
+
+    def clean(self) -> dict[str, Any] | None:
+        found = super().clean()
+        if not self.cleaned_data.get("set_usable_password", True) and not User.objects.exists():
+            self.add_error("usable_password", "The first user is administrator, and needs a password to log in.")
+        return found
+
+
 @admin.register(User)
 class BrokoliUserAdmin(_ByRight, UserAdmin):  # type: ignore[type-arg]
     """Users; the first one ends local mode."""
 
     right = _USERS
+    add_form = _NewUserForm
     change_password_form = _PasswordForm
     list_display = ("username", "email", "is_active", "is_superuser", "last_login")
 
@@ -127,28 +147,27 @@ class BrokoliUserAdmin(_ByRight, UserAdmin):  # type: ignore[type-arg]
                 # With a first user who may do nothing, nobody could do anything any more.
                 obj.is_superuser = obj.is_staff = True
                 self.message_user(request, "The first user is administrator; local mode has ended.", messages.INFO)
+        form.told_before = _told_of_user(User.objects.get(pk=obj.pk)) if change else None
         super().save_model(request, obj, form, change)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        user, fields = form.instance, sorted(form.changed_data)
-        roles = sorted(group.name for group in user.groups.all())
-        after = {"fields": fields, "roles": roles, "active": user.is_active, "superuser": user.is_superuser}
-        audit.record("user.updated" if change else "user.created", "user", user.pk, user.get_username(), after=after)
+        user, action = form.instance, "user.updated" if change else "user.created"
+        audit.record(action, "user", user.pk, user.get_username(), before=form.told_before, after=_told_of_user(user))
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        audit.record("user.deleted", "user", obj.pk, obj.get_username())
+        audit.record("user.deleted", "user", obj.pk, obj.get_username(), before=_told_of_user(obj))
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        with transaction.atomic():  # the page of one user has one of its own
-            for user in queryset:
-                self.delete_model(request, user)
+        for user in queryset:
+            self.delete_model(request, user)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002 - Django's name
-        with transaction.atomic():
-            response: HttpResponse = super().user_change_password(request, id, form_url)
-        return response
+        user = self.get_object(request, unquote(id))
+        if user is not None and user.pk == request.user.pk:
+            return redirect("admin:password_change")  # which asks for the present one
+        return self._kept(request, lambda: super(BrokoliUserAdmin, self).user_change_password(request, id, form_url))
 
 
 @admin.register(Group)
@@ -171,13 +190,17 @@ class BrokoliGroupAdmin(_ByRight, GroupAdmin):
             field.queryset = Permission.objects.filter(pk__in=own).select_related("content_type")
         return field
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        form.told_before = _told_of_role(Group.objects.get(pk=obj.pk)) if change else None
+        super().save_model(request, obj, form, change)
+
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        rights = sorted(f"{right.content_type.app_label}.{right.codename}" for right in form.instance.permissions.select_related("content_type"))
-        audit.record("role.updated" if change else "role.created", "role", form.instance.pk, form.instance.name, after={"permissions": rights})
+        role, action = form.instance, "role.updated" if change else "role.created"
+        audit.record(action, "role", role.pk, role.name, before=form.told_before, after=_told_of_role(role))
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        audit.record("role.deleted", "role", obj.pk, obj.name)
+        audit.record("role.deleted", "role", obj.pk, obj.name, before=_told_of_role(obj))
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
@@ -235,3 +258,18 @@ class LockedOutAdmin(_ByRight):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         for attempt in queryset:
             self.delete_model(request, attempt)
+
+
+def _told_of_user(user: User) -> dict[str, Any]:
+    """All that the page of a user shows; the password has a page of its own."""
+    beside = {
+        "staff": user.is_staff,
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "permissions": sorted(held.names(user.user_permissions)),
+    }
+    return people.shown(user) | beside
+
+
+def _told_of_role(role: Group) -> dict[str, Any]:
+    return {"name": role.name, "permissions": sorted(held.names(role.permissions))}

@@ -29,7 +29,7 @@ def is_unbounded(user: Any) -> bool:
 
 def may_give(giver: Any, groups: Iterable[Group]) -> bool:
     """Whether the giver holds every right of these groups."""
-    return is_unbounded(giver) or _names(Permission.objects.filter(group__in=groups)) <= giver.get_all_permissions()
+    return is_unbounded(giver) or names(Permission.objects.filter(group__in=groups)) <= giver.get_all_permissions()
 
 
 def may_change(changer: Any, user: User) -> bool:
@@ -38,8 +38,9 @@ def may_change(changer: Any, user: User) -> bool:
         return True
     # Not `get_all_permissions`: it is empty for a user who was deactivated, and could be let in again.
     held = Permission.objects.filter(Q(user=user) | Q(group__user=user))
-    return not user.is_superuser and _names(held) <= changer.get_all_permissions()
+    return not user.is_superuser and names(held) <= changer.get_all_permissions()
 
 
-def _names(permissions: Any) -> set[str]:
+def names(permissions: Any) -> set[str]:
+    """`runs.view` and so on, of rows of Django's permissions."""
     return {f"{label}.{codename}" for label, codename in permissions.values_list("content_type__app_label", "codename")}

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.auth import authenticate
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
@@ -32,6 +33,12 @@ class LastAdministrator(Conflict):
     code = "last_administrator"
 
 
+class OwnPassword(BrokoliError):
+    """Your own password is changed with the present one only: `POST /api/auth/password`."""
+
+    status, code = 403, "own_password"
+
+
 class UsersExist(Conflict):
     """There are users already: log in as one of them."""
 
@@ -39,8 +46,18 @@ class UsersExist(Conflict):
 
 
 def administrators() -> Any:
-    """Users who may log in and manage everything."""
-    return User.objects.filter(Q(is_superuser=True) | Q(groups__name="admin"), is_active=True)
+    """Users who may log in and manage everything: active, and with a password.
+
+    A token of theirs is no login: it ends some day, and makes no other.
+    """
+    without = Q(password="") | Q(password__startswith=UNUSABLE_PASSWORD_PREFIX)
+    return User.objects.filter(Q(is_superuser=True) | Q(groups__name="admin"), is_active=True).exclude(without)
+
+
+def is_last_administrator(user: User) -> bool:
+    """Whether there would be none without this one. Nobody changes that meanwhile, inside of `administrators_kept`."""
+    found = administrators()
+    return found.filter(pk=user.pk).exists() and not found.exclude(pk=user.pk).exists()
 
 
 @contextmanager
@@ -69,7 +86,7 @@ def set_up(username: str, password: str, email: str = "") -> User:
             raise UsersExist
         user.save()
         user.groups.add(Group.objects.get(name="admin"))
-        audit.record("auth.setup", "user", user.pk, user.username, after=_shown(user), by=user)
+        audit.record("auth.setup", "user", user.pk, user.username, after=shown(user), by=user)
     return user
 
 
@@ -96,12 +113,14 @@ def create(by: Any, *, username: str, password: str | None, email: str, roles: S
         except IntegrityError as error:  # somebody was faster
             raise _taken(username) from error
         user.groups.set(groups)
-        audit.record("user.created", "user", user.pk, user.username, after=_shown(user))
+        audit.record("user.created", "user", user.pk, user.username, after=shown(user))
     return user
 
 
 def change(by: Any, user: User, changes: dict[str, Any]) -> User:
-    """`changes`: any of `email, active, roles, password`. Errors: `BeyondYourRights`, `BodyError`, `LastAdministrator`."""
+    """`changes`: any of `email, active, roles, password`. Errors: `BeyondYourRights`, `BodyError`, `LastAdministrator`, `OwnPassword`."""
+    if "password" in changes and by.pk == user.pk:
+        raise OwnPassword
     groups = _groups(by, changes["roles"]) if "roles" in changes else None
     if "password" in changes:
         _set_password(user, changes["password"])  # slow on purpose, so before others have to wait
@@ -110,7 +129,7 @@ def change(by: Any, user: User, changes: dict[str, Any]) -> User:
         user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
         if not held.may_change(by, user):
             raise BeyondYourRights
-        before = _shown(user)
+        before = shown(user)
         user.email = changes.get("email", user.email)
         user.is_active = changes.get("active", user.is_active)
         if groups is not None:
@@ -122,7 +141,7 @@ def change(by: Any, user: User, changes: dict[str, Any]) -> User:
         user.save()
         if "password" in changes:
             endings.end_tokens(user)
-        after = _shown(user) | ({"password": audit.CHANGED} if "password" in changes else {})
+        after = shown(user) | ({"password": audit.CHANGED} if "password" in changes else {})
         audit.record("user.updated", "user", user.pk, user.username, before=before, after=after)
     return user
 
@@ -132,7 +151,7 @@ def remove(by: Any, user: User) -> None:
     with administrators_kept():
         if not held.may_change(by, user):
             raise BeyondYourRights
-        key, before = user.pk, _shown(user)
+        key, before = user.pk, shown(user)
         user.delete()
         audit.record("user.deleted", "user", key, before["username"], before=before)
 
@@ -197,6 +216,7 @@ def _taken(username: str) -> Conflict:
     return Conflict(f"There is a user {username!r} already.")
 
 
-def _shown(user: User) -> dict[str, Any]:
+def shown(user: User) -> dict[str, Any]:
+    """The user as the audit log tells of them: the stored row, and its roles."""
     roles = sorted(group.name for group in user.groups.all()) if user.pk else []
     return {"username": user.username, "email": user.email, "active": user.is_active, "superuser": user.is_superuser, "roles": roles}

@@ -102,7 +102,7 @@ INSTALLED_APPS = [
     "pipelines",
     "daphne",
     "channels",
-    "django.contrib.admin",
+    "accounts.admin_config.BrokoliAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -5,6 +5,8 @@ import itertools
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
+# Quick to check: tests hash passwords with MD5.
+PASSWORD = "correct horse battery"
 _made = itertools.count(1)
 
 
@@ -20,8 +22,8 @@ def signed_in(*rights: str) -> Client:
 
 
 def person(role: str) -> User:
-    """A new user with this role: admin, editor, operator or viewer."""
-    user = User.objects.create_user(f"{role}{next(_made)}")
+    """A new user with this role (admin, editor, operator or viewer) and `PASSWORD`."""
+    user = User.objects.create_user(f"{role}{next(_made)}", password=PASSWORD)
     user.groups.add(Group.objects.get(name=role))
     return user
 

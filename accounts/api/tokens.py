@@ -31,7 +31,7 @@ class TokensView(ApiView):
     @extend_schema(
         operation_id="list_tokens",
         summary="Your tokens",
-        description="Those that have not expired, newest first; never the tokens themselves.",
+        description="Those that have not expired, newest first; never the tokens themselves. A narrowed token sees itself alone.",
         tags=["accounts"],
         responses=docs.answered(200, serializers.TokenSerializer(many=True), "Tokens.", [docs.TOKEN]),
     )
@@ -89,7 +89,10 @@ def _person(request: Request) -> User:
 
 
 def _own(request: Request) -> Any:
-    return ApiToken.objects.filter(user=cast("Any", request.user.pk)).select_related("user")
+    own = ApiToken.objects.filter(user=cast("Any", request.user.pk)).select_related("user")
+    # What else its user has is no right that a token could be narrowed to.
+    narrowed = isinstance(request.auth, ApiToken) and request.auth.scopes is not None
+    return own.filter(pk=request.auth.pk) if narrowed else own
 
 
 def _refuse_beyond(request: Request, scopes: list[str]) -> None:

@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from accounts import people
 from accounts.api import documentation as docs
 from accounts.api import serializers
+from accounts.api.login import refuse_named_tokens
 from accounts.api.serializers import shown_user
 from accounts.roles import RIGHTS, ROLES
 from brokoli_site.common.api import ApiView, read_body
@@ -78,14 +79,15 @@ class UserView(ApiView):
     @extend_schema(
         operation_id="change_user",
         summary="Change a user",
-        description="Only one who has no rights that you do not have. The last administrator who may log in stays one.",
+        description="Only one who has no rights that you do not have. The last administrator who may log in stays one. Your own password is changed "
+        "at `/api/auth/password`, with the present one. A token that was made for a program changes nothing of its own user.",
         tags=["accounts"],
         request={docs.JSON: serializers.UserChanges},
         examples=docs.sent({"roles": ["viewer"]}),
         responses=docs.answered(200, serializers.AccountSerializer, "The user.", docs.USER, 404, 409, 413, 415),
     )
     def patch(self, request: Request, user_id: str) -> Response:
-        user = _found(user_id)
+        user = _changeable(request, user_id)
         changes = read_body(request, serializers.UserChanges)
         people.change(request.user, user, changes)
         return Response(shown_user(_found(user_id)))
@@ -98,7 +100,7 @@ class UserView(ApiView):
         responses={204: None} | problems(404, 409),
     )
     def delete(self, request: Request, user_id: str) -> Response:
-        people.remove(request.user, _found(user_id))
+        people.remove(request.user, _changeable(request, user_id))
         return Response(status=204)
 
 
@@ -129,6 +131,14 @@ class RolesView(ApiView):
 def _shown(group: Group) -> dict[str, Any]:
     held = {f"{permission.content_type.app_label}.{permission.codename}" for permission in group.permissions.all()}
     return {"name": group.name, "custom": group.name not in ROLES, "permissions": [right for right in RIGHTS if right in held]}
+
+
+def _changeable(request: Request, user_id: str) -> User:
+    """Errors: `NotFound`; `NotWithThisLogin` for the user whose program's token this came with: who robs one must not keep the person out."""
+    user = _found(user_id)
+    if user.pk == request.user.pk:
+        refuse_named_tokens(request)
+    return user
 
 
 def _found(user_id: str) -> User:

@@ -13,10 +13,9 @@ from accounts import tokens
 from accounts.models import ApiToken
 from accounts.roles import RIGHTS, ROLES
 from system.models import AuditEntry
-from tests.people import person, signed_in, signed_in_as
+from tests.people import PASSWORD, person, signed_in, signed_in_as
 
 pytestmark = pytest.mark.django_db
-PASSWORD = "correct horse battery"
 JSON = "application/json"
 
 
@@ -347,7 +346,11 @@ def test_the_last_administrator_stays() -> None:
     only = person("admin")
     mine = Client(headers={"host": "localhost"})
     mine.force_login(only)
-    User.objects.create_superuser("gone", is_active=False)
+    User.objects.create_superuser("gone", password=PASSWORD, is_active=False)
+    # These two cannot log in, the second for all its token, which ends some day and makes no other.
+    User.objects.create_user("empty").groups.add(Group.objects.get(name="admin"))
+    token_of(User.objects.create_superuser("without"))
+    User.objects.filter(username="empty").update(password="")
     address = f"/api/users/{only.pk}"
     every: tuple[dict[str, Any], ...] = ({"active": False}, {"roles": ["viewer"]}, {"roles": []})
     for changes in every:
@@ -357,6 +360,46 @@ def test_the_last_administrator_stays() -> None:
     assert mine.get(address).json()["role"] == "admin"
     person("admin")
     assert mine.delete(address).status_code == 204
+
+
+def test_where_no_administrator_could_log_in_there_is_none_to_keep() -> None:
+    first, other = User.objects.create_superuser("first"), User.objects.create_superuser("other")
+    assert bearer(token_of(first)).delete(f"/api/users/{other.pk}").status_code == 204
+
+
+@pytest.mark.parametrize("way", ["session", "login", "token", "basic"])
+def test_ones_own_password_is_changed_with_the_present_one_only(way: str) -> None:
+    admin = person("admin")
+    session = Client(headers={"host": "localhost"})
+    session.force_login(admin)
+    login_token = bearer(token_of(admin, kind=ApiToken.Kind.LOGIN))
+    ways = {"session": session, "login": login_token, "token": bearer(token_of(admin)), "basic": basic(admin.username, PASSWORD)}
+    address, changes = f"/api/users/{admin.pk}", {"password": "another long password"}
+    answer = ways[way].patch(address, changes, content_type=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_with_this_login" if way == "token" else "own_password")
+    assert login(admin.username).status_code == 200
+    assert ways[way].patch(f"/api/users/{person('editor').pk}", changes, content_type=JSON).status_code == 200
+
+
+def test_a_programs_token_changes_nothing_of_its_own_user() -> None:
+    person("admin")
+    root = User.objects.create_superuser("root", "root@example.org", PASSWORD)
+    mine, address = bearer(token_of(root)), f"/api/users/{root.pk}"
+    every: tuple[dict[str, Any], ...] = ({"roles": ["admin"]}, {"email": "thief@example.org"}, {"active": False})
+    for changes in every:
+        assert mine.patch(address, changes, content_type=JSON).json()["code"] == "not_with_this_login", changes
+    assert mine.delete(address).json()["code"] == "not_with_this_login"
+    root.refresh_from_db()
+    assert (root.email, root.is_active, root.groups.count()) == ("root@example.org", True, 0)
+    assert bearer(token_of(root, kind=ApiToken.Kind.LOGIN)).patch(address, {"email": "r@example.org"}, content_type=JSON).status_code == 200
+
+
+def test_a_narrowed_token_sees_no_other_token(ada: User) -> None:
+    token_of(ada, kind=ApiToken.Kind.LOGIN)
+    whole = token_of(ada)
+    narrowed, row = token_of(ada, ["runs.view"]), ApiToken.objects.latest("created_at", "pk")
+    assert [found["id"] for found in bearer(narrowed).get("/api/auth/tokens").json()] == [str(row.pk)]
+    assert len(bearer(whole).get("/api/auth/tokens").json()) == 3
 
 
 def test_roles_are_told() -> None:

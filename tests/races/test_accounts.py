@@ -10,15 +10,15 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import transaction
+from django.db.models.signals import pre_save
 from django.test import Client
 
 from accounts import lockout, people, tokens
 from accounts.models import ApiToken
-from tests.people import person
+from tests.people import PASSWORD, person
 from tests.races.test_races import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
-PASSWORD = "correct horse battery"
 
 
 def post(path: str, body: Any, client: Client | None = None) -> int:
@@ -32,21 +32,44 @@ def test_one_of_many_makes_the_first_user() -> None:
     assert User.objects.get().is_superuser
 
 
-def test_nobody_is_set_up_beside_a_user_made_by_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_makes_no_user_between_the_look_of_a_setup_and_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", PASSWORD)
-    command = partial(call_command, "createsuperuser", interactive=False, username="command", email="", verbosity=0)
-    for n in range(5):
-        User.objects.all().delete()
-        status, _ = at_once(partial(post, "/api/auth/setup", {"username": f"first{n}", "password": PASSWORD}), command)
-        # The command is the operator's, who may always make another; the setup never succeeds when it is not the first.
-        if status == 201:
-            assert list(User.objects.order_by("pk").values_list("username", flat=True)) == [f"first{n}", "command"]
-        else:
-            assert status in (401, 409) and User.objects.get().username == "command"
+    looked, commanded = threading.Event(), threading.Event()
+
+    def wait_for_the_command(instance: User, **_: Any) -> None:
+        """There was no user when the setup looked. Now the command has a second to make one, and must not get so far."""
+        if instance.username == "first":
+            looked.set()
+            commanded.wait(timeout=1)
+
+    def command() -> None:
+        assert looked.wait(timeout=30)
+        call_command("createsuperuser", interactive=False, username="command", email="", verbosity=0)
+        commanded.set()
+
+    pre_save.connect(wait_for_the_command, sender=User)
+    try:
+        status, failure = at_once(partial(post, "/api/auth/setup", {"username": "first", "password": PASSWORD}), command)
+    finally:
+        pre_save.disconnect(wait_for_the_command, sender=User)
+    # The command is the operator's, who may always make another.
+    assert (status, failure) == (201, None)
+    assert list(User.objects.order_by("pk").values_list("username", flat=True)) == ["first", "command"]
 
 
-def test_two_administrators_do_not_demote_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def demote(client: Client, user: User) -> bool:
+    return client.patch(f"/api/users/{user.pk}", {"roles": ["viewer"]}, content_type="application/json").status_code == 200
+
+
+def take_the_password(client: Client, user: User) -> bool:
+    body = {"password1": "", "password2": "", "usable_password": "false", "unset-password": "1"}
+    return client.post(f"/admin/auth/user/{user.pk}/password/", body).status_code == 302
+
+
+@pytest.mark.parametrize(("one", "other"), [(demote, demote), (take_the_password, take_the_password)])
+def test_two_administrators_do_not_put_each_other_out(monkeypatch: pytest.MonkeyPatch, one: Any, other: Any) -> None:
     users = [person("admin") for _ in range(2)]
+    User.objects.update(is_staff=True)
     clients = [Client(headers={"host": "localhost"}) for _ in users]
     for client, user in zip(clients, users, strict=True):
         client.force_login(user)
@@ -62,12 +85,9 @@ def test_two_administrators_do_not_demote_each_other(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(people, "administrators", meet)
 
-    def demote(client: Client, user: User) -> int:
-        return client.patch(f"/api/users/{user.pk}", {"roles": ["viewer"]}, content_type="application/json").status_code
-
-    statuses = at_once(partial(demote, clients[0], users[1]), partial(demote, clients[1], users[0]))
-    assert statuses.count(200) == 1, statuses
-    assert User.objects.filter(groups__name="admin").count() == 1
+    done = at_once(partial(one, clients[0], users[1]), partial(other, clients[1], users[0]))
+    assert done.count(True) == 1, done
+    assert original().count() == 1
 
 
 def test_guesses_at_once_get_no_further_than_one_after_the_other() -> None:

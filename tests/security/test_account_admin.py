@@ -8,14 +8,14 @@ from axes.models import AccessAttempt
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
-from accounts import tokens
+from accounts import lockout, tokens
 from accounts.models import ApiToken
 from accounts.roles import ROLES
 from system.models import AuditEntry
-from tests.people import person
+from tests.people import PASSWORD, person
 
 pytestmark = pytest.mark.django_db
-PASSWORD = "correct horse battery"
+WITHOUT_PASSWORD = {"password1": "", "password2": "", "usable_password": "false", "unset-password": "1"}
 
 
 def staff(*roles: str, **marks: Any) -> tuple[User, Client]:
@@ -91,6 +91,7 @@ def test_others_see_no_users_roles_or_tokens(role: str) -> None:
 
 def test_the_last_administrator_stays_here_too() -> None:
     admin, client = staff("admin")
+    User.objects.create_superuser("without")  # who cannot log in
     for path, body in (
         (f"/admin/auth/user/{admin.pk}/change/", form_of(admin, is_active="")),
         (f"/admin/auth/user/{admin.pk}/change/", form_of(admin, groups=[])),
@@ -98,11 +99,44 @@ def test_the_last_administrator_stays_here_too() -> None:
         ("/admin/auth/user/", {"action": "delete_selected", "_selected_action": [admin.pk], "post": "yes"}),
     ):
         answer = client.post(path, body, follow=True)
-        assert "last administrator" in answer.content.decode(), path
+        page = answer.content.decode()
+        assert "last administrator" in page and "successfully" not in page, path
         assert User.objects.filter(pk=admin.pk, is_active=True, groups__name="admin").exists(), path
     person("admin")
     client.post(f"/admin/auth/user/{admin.pk}/delete/", {"post": "yes"})
     assert not User.objects.filter(pk=admin.pk).exists()
+
+
+def test_the_password_of_the_last_administrator_is_not_taken_away() -> None:
+    only = person("admin")
+    manager, client = staff(is_staff=True)
+    manager.user_permissions.add(*(permission(right) for right in ROLES["admin"]))
+    page = client.post(f"/admin/auth/user/{only.pk}/password/", WITHOUT_PASSWORD, follow=True).content.decode()
+    assert "last administrator" in page and "was disabled" not in page
+    assert User.objects.get(pk=only.pk).has_usable_password()
+    person("admin")
+    assert client.post(f"/admin/auth/user/{only.pk}/password/", WITHOUT_PASSWORD).status_code == 302
+    assert not User.objects.get(pk=only.pk).has_usable_password()
+
+
+def test_ones_own_password_is_changed_with_the_present_one_here_too() -> None:
+    admin, client = staff("admin")
+    new = "another long password"
+    for key in (str(admin.pk), f"0{admin.pk}"):  # spellings of the same row
+        for body in ({"password1": new, "password2": new, "usable_password": "true", "set-password": "1"}, WITHOUT_PASSWORD):
+            answer = client.post(f"/admin/auth/user/{key}/password/", body)
+            assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/password_change/"), key
+    tokens.issue(admin, ApiToken.Kind.NAMED, "t", lasts=timedelta(days=1))
+    form = {"new_password1": new, "new_password2": new}
+    assert "was entered incorrectly" in client.post("/admin/password_change/", {**form, "old_password": "wrong"}).content.decode()
+    assert User.objects.get(pk=admin.pk).check_password(PASSWORD) and ApiToken.objects.exists()
+    assert client.post("/admin/password_change/", {**form, "old_password": PASSWORD}).status_code == 302
+    assert User.objects.get(pk=admin.pk).check_password(new) and not ApiToken.objects.exists()
+    entry = AuditEntry.objects.get(action="user.password_changed")
+    assert (entry.actor, entry.object_id, entry.diff["changes"]) == (admin.username, str(admin.pk), [])
+    for _ in range(lockout.OF_NAME_AND_ADDRESS):
+        client.post("/admin/password_change/", {**form, "old_password": "wrong"})
+    assert client.post("/admin/password_change/", {**form, "old_password": new}).status_code == 429
 
 
 def test_roles_are_made_of_rights_that_one_has_and_the_four_stay() -> None:
@@ -142,6 +176,8 @@ def test_a_user_with_tokens_can_be_removed() -> None:
 def test_the_first_user_made_here_is_administrator() -> None:
     local = Client(headers={"host": "localhost"})
     body = {"username": "first", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
+    refused = local.post("/admin/auth/user/add/", {**body, "usable_password": "false"})
+    assert "needs a password" in refused.content.decode() and not User.objects.exists()
     assert local.post("/admin/auth/user/add/", body).status_code == 302
     assert User.objects.get().is_superuser
     assert local.get("/api/auth/me").status_code == 401
@@ -174,13 +210,8 @@ def test_what_was_open_when_a_user_was_deactivated_does_not_come_back_with_them(
 def test_a_password_taken_away_here_ends_tokens() -> None:
     _, client = staff("admin")
     other = person("viewer")
-    other.set_password(PASSWORD)
-    other.save()
     _, secret = tokens.issue(other, ApiToken.Kind.NAMED, "t", lasts=timedelta(days=1))
-    taken = client.post(
-        f"/admin/auth/user/{other.pk}/password/", {"password1": "", "password2": "", "usable_password": "false", "unset-password": "1"}
-    )
-    assert taken.status_code == 302
+    assert client.post(f"/admin/auth/user/{other.pk}/password/", WITHOUT_PASSWORD).status_code == 302
     assert not User.objects.get(pk=other.pk).has_usable_password()
     assert tokens.admit(secret) is None
 
@@ -199,3 +230,32 @@ def test_a_header_that_nobody_reads_does_not_say_how_somebody_came() -> None:
     _, client = staff(is_superuser=True, is_staff=True)
     assert client.post("/admin/auth/group/add/", {"name": "made"}, headers={"authorization": "Basic eDp5"}).status_code == 302
     assert AuditEntry.objects.get(action="role.created").via == "session"
+
+
+def test_the_audit_log_says_what_was_changed_here_from_what() -> None:
+    _, client = staff(is_superuser=True, is_staff=True)
+    other, right = person("viewer"), permission("runs.view")
+    name = other.username
+    address = f"/admin/auth/user/{other.pk}/change/"
+    editor = Group.objects.get(name="editor").pk
+    changed = form_of(other, username="renamed", email="o@example.org", is_active="", groups=[editor], user_permissions=[right.pk], is_superuser="on")
+    assert client.post(address, changed).status_code == 302
+    assert client.post(f"/admin/auth/user/{other.pk}/delete/", {"post": "yes"}).status_code == 302
+    client.post("/admin/auth/group/add/", {"name": "made", "permissions": [right.pk]})
+    role = Group.objects.get(name="made")
+    assert client.post(f"/admin/auth/group/{role.pk}/change/", {"name": "kept", "permissions": []}).status_code == 302
+    assert client.post(f"/admin/auth/group/{role.pk}/delete/", {"post": "yes"}).status_code == 302
+    told = {entry.action: entry.diff["changes"] for entry in AuditEntry.objects.all()}
+    assert {change["field"]: (change["before"], change["after"]) for change in told["user.updated"]} == {
+        "username": (name, "renamed"),
+        "email": ("", "o@example.org"),
+        "active": (True, False),
+        "superuser": (False, True),
+        "staff": (False, True),
+        "roles": (["viewer"], ["editor"]),
+        "permissions": ([], ["runs.view"]),
+    }
+    assert {"field": "roles", "before": ["editor"]} in told["user.deleted"]
+    assert told["role.created"] == [{"field": "name", "after": "made"}, {"field": "permissions", "after": ["runs.view"]}]
+    assert [change["field"] for change in told["role.updated"]] == ["name", "permissions"]
+    assert {"field": "name", "before": "kept"} in told["role.deleted"]

@@ -212,6 +212,17 @@ def test_variables_of_the_process_are_no_tables(sandbox: duckdb.DuckDBPyConnecti
         sandbox.execute("SELECT * FROM df")
 
 
+@pytest.mark.parametrize("kind", ["trusted", "dry runs"])
+def test_nor_are_they_where_files_may_be_read(kind: str, tmp_path: Path) -> None:
+    """In the sandbox `enable_external_access` keeps them out as well; here the setting of its own does so alone."""
+    limits = EngineLimits(memory_bytes=256 * 1024**2, threads=1, concurrent_runs=1)
+    instance = duckdb_instances.trusted(limits, tmp_path) if kind == "trusted" else duckdb_instances.in_memory(64 * 1024**2, 1, locked=False)
+    df = pyarrow.table({"a": [1]})
+    assert df.num_rows == 1
+    with instance, instance.cursor() as cursor, pytest.raises(duckdb.Error, match="df does not exist"):
+        cursor.execute("SELECT * FROM df")
+
+
 @pytest.mark.parametrize(
     "text",
     [
