@@ -17,20 +17,23 @@ import requests
 from django.conf import settings
 from django.db import connection
 
+from tests.patience import within
+
 T = TypeVar("T")
 _MARK = "TEST_PROGRAM"
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def wait_for(condition: Callable[[], T], seconds: float = 30.0, what: str = "") -> T:
-    """What `condition` gives once it is true; it is asked every 20 ms. Errors: `AssertionError` after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """What `condition` gives once it is true; it is asked every 20 ms. Errors: `AssertionError` when it is not `within(seconds)`."""
+    begun = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s in vain{f' for {what}' if what else ''}; last seen: {value!r}")
+        waited = time.monotonic() - begun
+        if waited > within(seconds):
+            raise AssertionError(f"waited {waited:.1f} s in vain{f' for {what}' if what else ''}; last seen: {value!r}")
         time.sleep(0.02)
 
 
@@ -105,11 +108,11 @@ class Program:
         self.process.wait(timeout=10)
 
     def wait(self, seconds: float = 30.0) -> int:
-        """Its exit status. Errors: `AssertionError` with its output when it does not end."""
+        """Its exit status. Errors: `AssertionError` with its output when it does not end `within(seconds)`."""
         try:
-            return self.process.wait(timeout=seconds)
+            return self.process.wait(timeout=within(seconds))
         except subprocess.TimeoutExpired as error:
-            raise AssertionError(f"`manage.py {' '.join(self.arguments)}` still runs after {seconds:g} s:\n{self.output}") from error
+            raise AssertionError(f"`manage.py {' '.join(self.arguments)}` still runs after {seconds:g} s and more:\n{self.output}") from error
 
     def wait_for(self, condition: Callable[[], T], seconds: float = 30.0, what: str = "") -> T:
         """As `wait_for`, but a program that ends meanwhile fails the test at once, with its output."""

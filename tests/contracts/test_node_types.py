@@ -292,7 +292,7 @@ def test_a_cancelled_node_stops_within_a_second_and_leaves_nothing(name: str, bu
         assert running.thread.is_alive(), "the slow case ended before it could be stopped"
         asked = time.monotonic()
         stop.stop(NodeCancelled("The run was cancelled."))
-        running.thread.join(5)
+        running.thread.join(within(5))
         took = time.monotonic() - asked
     assert [type(error) for error in running.errors] == [NodeCancelled]
     assert took < within(1)

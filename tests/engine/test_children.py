@@ -127,10 +127,10 @@ def test_what_ignores_term_is_killed_after_the_grace(workshop: Workshop) -> None
         assert len(ours()) == 3  # the supervisor, the script and its daemon
         started = time.monotonic()
         stop.stop(NodeCancelled("The run was cancelled."))
-        at_work.thread.join(10)
+        at_work.thread.join(within(10))
         took = time.monotonic() - started
     assert [type(error) for error in at_work.errors] == [NodeCancelled]
-    assert running.GRACE_SECONDS <= took < 4.5
+    assert running.GRACE_SECONDS <= took < running.GRACE_SECONDS + within(1.5)
     wait_for(lambda: not ours(), 1, "the supervisor, which has told of the end, to be gone")
 
 
@@ -160,7 +160,7 @@ def test_a_child_that_holds_the_streams_open_is_no_hang(workshop: Workshop) -> N
     started = time.monotonic()
     outcome = workshop.run("bash", Given({"command": "sleep 60 & echo started"}))
     assert outcome.rows == [(0, "started")]
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < within(5)
 
 
 def test_a_fork_bomb_is_ended(workshop: Workshop) -> None:
@@ -334,9 +334,9 @@ def test_whatever_a_script_leaves_neither_holds_up_the_worker_nor_fills_it(works
     most = process.memory_info().rss + 512 * MIB
     node = threading.Thread(target=lambda: errors.append(fail(workshop, f"{LEAVING}\n{leaving}\nos._exit(0)")), daemon=True)
     node.start()
-    give_up = time.monotonic() + 30
+    began = time.monotonic()
     while node.is_alive():
-        assert time.monotonic() < give_up, "the worker is held up"
+        assert time.monotonic() - began < within(30), "the worker is held up"
         assert process.memory_info().rss < most
         node.join(0.01)
     assert "output" in errors[0].message
@@ -370,9 +370,9 @@ def test_a_supervisor_that_its_script_stops(workshop: Workshop) -> None:
         wait_for(lambda: "ready" in at_work.log.text, what="the script to be ready")
         started = time.monotonic()
         stop.stop(NodeCancelled("The run was cancelled."))
-        at_work.thread.join(10)
+        at_work.thread.join(within(10))
         wait_for(lambda: not ours(), 2, "all processes to be gone")
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < within(6)
     assert [type(error) for error in at_work.errors] == [NodeCancelled]
 
 
@@ -395,7 +395,7 @@ def test_a_silent_worker_is_taken_for_dead(workshop: Workshop, settings: object,
     monkeypatch.setattr(running, "_BEATS_PER_SILENCE", 0.01)
     started = time.monotonic()
     script = f"{DAEMON}\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ndaemon()\nwhile True: time.sleep(60)"
-    error = fail(workshop, script, stop=Stop(timeout_seconds=10))
+    error = fail(workshop, script, stop=Stop(timeout_seconds=within(10)))
     assert "watched over the job" in error.message
     assert 1 < time.monotonic() - started < 1 + within(1)
 

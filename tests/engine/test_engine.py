@@ -268,7 +268,7 @@ def test_a_query_that_takes_too_long_ends_within_a_second_of_its_deadline(plant:
     started = time.monotonic()
     with pytest.raises(NodeTimeout, match="longer than its timeout of 300ms"):
         plant.run(session, ENDLESS, stop=Stop(timeout_seconds=0.3))
-    assert 0.3 <= time.monotonic() - started < 1.3
+    assert 0.3 <= time.monotonic() - started < 0.3 + within(1)
 
 
 def test_a_node_that_was_stopped_before_it_began_does_nothing(plant: Plant, session: RunSession) -> None:

@@ -67,7 +67,7 @@ def test_behind_a_proxy(start_program: StartWorker) -> None:
 def answers(probe: str) -> bool:
     try:
         return requests.get(probe, timeout=5).status_code == 200
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False
 
 

@@ -15,12 +15,13 @@ from django.db import connection
 
 from tests import postgres
 from tests.conftest import StartServer, StartWorker
+from tests.patience import within
 from tests.programs import Server, wait_for
 
 pytestmark = pytest.mark.slow
 
 TOKEN = "a-token-of-prometheus"
-AT_ONCE, BOUNDED = 0.8, 2.5  # seconds; the machine of the tests may be busy
+AT_ONCE, BOUNDED = 0.8, 2.5  # seconds
 
 
 def ask(server: Server, path: str, **headers: str) -> tuple[int, Any, float]:
@@ -35,8 +36,8 @@ def alive(server: Server) -> None:
     with ThreadPoolExecutor(8) as pool:
         for status, body, seconds in pool.map(lambda _: ask(server, "/livez"), range(16)):
             assert (status, body) == (200, {"status": "ok"})
-            assert seconds < AT_ONCE * 4  # of eight that share a busy machine
-    assert ask(server, "/livez")[2] < AT_ONCE
+            assert seconds < within(AT_ONCE * 4)  # of eight that share a machine
+    assert ask(server, "/livez")[2] < within(AT_ONCE)
 
 
 def not_ready(server: Server, sentence: str) -> None:
@@ -46,21 +47,21 @@ def not_ready(server: Server, sentence: str) -> None:
         answers.append(ask(server, "/readyz"))
     status, body, _ = answers[-1]
     assert (status, body) == (503, {"status": "not ready", "problems": [sentence]})
-    assert max(seconds for _, _, seconds in answers) < BOUNDED
+    assert max(seconds for _, _, seconds in answers) < within(BOUNDED)
 
 
 def down(server: Server) -> None:
     for headers in ({}, {"authorization": "Basic c29tZWJvZHk6c29tZXRoaW5n"}, {"host": "10.0.0.1"}):
         status, body, seconds = ask(server, "/health", **headers)
         assert (status, body["status"]) == (503, "down")
-        assert seconds < BOUNDED
+        assert seconds < within(BOUNDED)
 
 
 def measured(server: Server, database_up: int = 1) -> str | None:
     """None, or what is wrong: metrics are there within their time, whether or not the database answers."""
     began = monotonic()
     response = requests.get(f"{server.url}/metrics", headers={"authorization": f"Bearer {TOKEN}"}, timeout=30)
-    assert (response.status_code, monotonic() - began < BOUNDED + 2) == (200, True)
+    assert (response.status_code, monotonic() - began < within(BOUNDED + 2)) == (200, True)
     whole = f"brokoli_database_up {database_up}.0" in response.text and ("brokoli_runs{" in response.text) == bool(database_up)
     return None if whole else response.text
 
@@ -75,7 +76,8 @@ def frozen(server: postgres.Server) -> Iterator[None]:
     main = psutil.Process(server.process_id)
     stopped = [main, *main.children(recursive=True)]
     for process in stopped:
-        process.send_signal(signal.SIGSTOP)
+        with contextlib.suppress(psutil.NoSuchProcess):  # as that of a connection that was just closed
+            process.send_signal(signal.SIGSTOP)
     try:
         yield
     finally:

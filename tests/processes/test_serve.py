@@ -44,7 +44,7 @@ def test_what_crashes_is_started_again(start_server: StartServer) -> None:
     server.wait_for(lambda: len({process.pid for process in children(server.pid)} - before) == 2, what="both to be started again")
     server.wait_until_ready()
     run = accept_run()
-    server.wait_for(lambda: requests.get(f"{server.url}/api/runs/{run.id}", timeout=5).json()["status"] == "success", what="the run to end")
+    server.wait_for(lambda: requests.get(f"{server.url}/api/runs/{run.id}", timeout=30).json()["status"] == "success", what="the run to end")
     assert "web ended (signal SIGKILL)" in server.output
 
 

@@ -16,6 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from runs.models import Run
 from tests.conftest import StartServer
 from tests.factories import make_pipeline, sql_node
+from tests.patience import within
 from tests.programs import ROOT, environment, wait_for
 
 pytestmark = pytest.mark.slow
@@ -159,4 +160,4 @@ def test_what_was_traced_last_is_sent_at_the_end(receiver: Receiver) -> None:
 @pytest.mark.any_database
 def test_a_silent_receiver_does_not_hold_up_the_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        assert traced_program(f"http://127.0.0.1:{silent.getsockname()[1]}") < 6  # it would be asked for ten, and more
+        assert traced_program(f"http://127.0.0.1:{silent.getsockname()[1]}") < min(within(6), 9.5)  # it would be asked for ten, and more

@@ -327,4 +327,4 @@ def test_an_idle_worker_wakes_for_a_new_run(start_worker: StartWorker) -> None:
         assert run.started_at is not None
         delays.append((run.started_at - run.created_at).total_seconds())
 
-    assert sorted(delays)[len(delays) // 2] < 0.25, delays
+    assert sorted(delays)[len(delays) // 2] < min(within(0.25), 0.45), delays

@@ -30,7 +30,7 @@ def fail(workshop: Workshop, url: str, kind: type[NodeError] = NodeError, **conf
     before, start = workshop.artifacts(), time.monotonic()
     with pytest.raises(kind) as caught:
         workshop.run("source_api", Given({"url": url, "execution": ONCE, **config}))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < within(5)
     assert workshop.artifacts() == before
     return caught.value.message
 
@@ -229,4 +229,4 @@ def test_the_node_s_own_time_holds_for_all_of_it(workshop: Workshop) -> None:
         start = time.monotonic()
         with pytest.raises(NodeTimeout):
             workshop.run("source_api", Given({"url": server.url("/x")}), stop=Stop(timeout_seconds=0.3))
-        assert time.monotonic() - start < 1.3
+        assert time.monotonic() - start < 0.3 + within(1)
