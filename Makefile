@@ -68,10 +68,10 @@ chaos: $(DEVELOPMENT) ## Kill workers at random under RUNS (1000) runs and prove
 	@$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(WORKERS),--workers $(WORKERS)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
-fuzz: $(DEVELOPMENT) ## Ask every call what its OpenAPI document allows, and what not, as each role: REQUESTS (20000), DATABASE, SEED, CALLERS, OPERATIONS.
+fuzz: $(DEVELOPMENT) ## Ask every call what its OpenAPI document allows, and what not, as each role: REQUESTS (20000), SECONDS, DATABASE, SEED, CALLERS, OPERATIONS.
 	@$(PYTEST) tests/fuzz/test_parsers.py --hypothesis-profile=fuzz $(if $(SEED),--hypothesis-seed $(SEED))
 	@$(BIN)/python -m tests.fuzz $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(CALLERS),--callers $(CALLERS)) $(if $(OPERATIONS),--operations '$(OPERATIONS)') $(if $(VERBOSE),--verbose)
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(CALLERS),--callers $(CALLERS)) $(if $(OPERATIONS),--operations '$(OPERATIONS)') $(if $(VERBOSE),--verbose)
 
 lint: $(DEVELOPMENT) ## Check style and types.
 	@$(BIN)/ruff check .

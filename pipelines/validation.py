@@ -26,6 +26,7 @@ MOST_TAGS = 50
 LONGEST_TAG = 100
 LONGEST_DESCRIPTION = 20_000
 LONGEST_SLUG = 100
+LONGEST_SCHEDULE = 200
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _REFERENCE = re.compile(r"\$\{|\{\{")
 
@@ -108,8 +109,8 @@ def _pipeline_keys(document: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _schedule(given: Mapping[str, Any]) -> Iterator[Problem]:
     schedule, zone = given.get("schedule", ""), given.get("schedule_timezone", "")
-    if not isinstance(schedule, str) or len(schedule) > 200:
-        yield Problem("'schedule' must be a text of at most 200 characters.", field="schedule", pointer="/schedule")
+    if not isinstance(schedule, str) or len(schedule) > LONGEST_SCHEDULE:
+        yield Problem(f"'schedule' must be a text of at most {LONGEST_SCHEDULE} characters.", field="schedule", pointer="/schedule")
     elif schedule.strip() and (fault := schedules.schedule_fault(schedule)):
         yield Problem(fault, field="schedule", pointer="/schedule")
     if zone != "" and (fault := schedules.zone_fault(zone)):

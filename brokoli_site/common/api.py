@@ -27,6 +27,8 @@ from brokoli_site.common.problems import BodyError, QueryError, flattened
 class StrictSerializer(serializers.Serializer[Any]):
     """Refuses fields that it does not declare: a misspelt one would otherwise be ignored in silence."""
 
+    also_in_schema: ClassVar[Mapping[str, Any]] = {}  # what the OpenAPI document says of the whole, besides the fields
+
     def to_internal_value(self, data: Any) -> Any:
         names = data if isinstance(data, Mapping) else ()
         kind = self.context.get("kind", "field")

@@ -16,6 +16,10 @@ from rest_framework.response import Response
 
 from brokoli_site.common.problems import MEDIA_TYPE
 
+# No text holds a NUL, because not every database keeps one.
+NO_NUL = r"^[^\u0000]*$"
+NOT_BLANK = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+
 
 class ProblemPlaceSerializer(serializers.Serializer[Any]):
     """One place at fault."""
@@ -61,7 +65,7 @@ class LocalModeScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untype
 
 
 class StrictSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
-    """Says of strict bodies and queries that no other field is accepted, and of texts that they must not be blank."""
+    """Says of strict bodies and queries that no other field is accepted; of texts that they hold no NUL and must not be blank; and what they add."""
 
     target_class = "brokoli_site.common.api.StrictSerializer"
     match_subclasses = True
@@ -71,10 +75,12 @@ class StrictSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-
         fields = self.target.fields if isinstance(self.target, serializers.Serializer) else self.target().fields
         for name, described in schema.get("properties", {}).items():
             found = fields[name]
-            if isinstance(found, serializers.CharField) and not found.allow_blank and "$ref" not in described:
+            if not isinstance(found, serializers.CharField) or not {"$ref", "allOf", "oneOf", "enum"}.isdisjoint(described):
+                continue
+            if not found.allow_blank:
                 described.setdefault("minLength", 1)
-                described.setdefault("pattern", r"\S" if found.trim_whitespace else r"^[^\u0000]*$")
-        return {**schema, "additionalProperties": False}
+            described.setdefault("pattern", NOT_BLANK if found.trim_whitespace and not found.allow_blank else NO_NUL)
+        return {**schema, "additionalProperties": False, **getattr(self.target, "also_in_schema", {})}
 
 
 def plain_nulls(result: Any, **_: Any) -> Any:

@@ -66,15 +66,20 @@ class NameField(StrictCharField):
     """What a connection may be called."""
 
 
+@extend_schema_field({"type": "string", "pattern": r"^[^\u0000-\u001f\u007f]+$"})
+class LineField(StrictCharField):
+    """A text on one line. (That it may be empty, `allow_blank` adds.)"""
+
+
 class ConnectionFields(StrictSerializer):
     """What may be given of a connection. Secrets are only ever given: `password`, and options that the type says are secret, or does not know."""
 
     type = TypeNameField(max_length=40, required=False)
     description = StrictCharField(required=False, allow_blank=True, max_length=2000)
-    host = StrictCharField(required=False, allow_blank=True, max_length=500)
+    host = LineField(required=False, allow_blank=True, max_length=500)
     port = StrictIntegerField(required=False, allow_null=True, min_value=1, max_value=65535)
-    schema = StrictCharField(required=False, allow_blank=True, max_length=500)
-    login = StrictCharField(required=False, allow_blank=True, max_length=200)
+    schema = LineField(required=False, allow_blank=True, max_length=500)
+    login = LineField(required=False, allow_blank=True, max_length=200)
     password = StrictCharField(
         required=False,
         allow_null=True,

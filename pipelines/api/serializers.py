@@ -11,14 +11,19 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_field, extend_sc
 from rest_framework import serializers
 
 from brokoli_site.common.api import StrictCharField, StrictIntegerField, StrictSerializer
+from brokoli_site.common.openapi import NOT_BLANK
 from brokoli_site.common.pagination import CursorQuery
 from pipelines import documents, parameters
-from pipelines.dependencies import LONGEST_REFERENCE, MODES, STATES
+from pipelines.dependencies import LONGEST_REFERENCE, LONGEST_WITHIN_SECONDS, MODES, MOST_DEPENDENCIES, STATES
 from pipelines.schedules import MissedRuns, Overlap
-from pipelines.spec import LONGEST_NAME
+from pipelines.spec import LONGEST_NAME, LONGEST_TIMEOUT_SECONDS, LONGEST_TYPE, MOST_ACTIVE_RUNS
+from pipelines.validation import LONGEST_DESCRIPTION, LONGEST_SCHEDULE, LONGEST_SLUG, LONGEST_TAG, MOST_TAGS
 
 MOST_VERSIONS = 100
-_NOT_BLANK = RegexValidator(r"\S", "This field may not be blank.")
+# As much as a pattern can say; `spec` and `schedules` know the rest.
+_NODE_ID = r"^[^\s/\\\u0000-\u001f\u007f-\u009f]([^/\\\u0000-\u001f\u007f-\u009f]*[^\s/\\\u0000-\u001f\u007f-\u009f])?$"
+_TIME_OF_DAY = r"^\s*([01]?\d|2[0-3]):[0-5]\d(\s+\S+)?\s*$"
+_NOT_BLANK = RegexValidator(NOT_BLANK, "This field may not be blank.")
 
 
 class PipelineListQuery(CursorQuery):
@@ -62,10 +67,15 @@ class PositionSerializer(serializers.Serializer[Any]):
     y = serializers.FloatField()
 
 
+@extend_schema_field({"type": "string", "minLength": 1, "maxLength": LONGEST_NAME, "pattern": _NODE_ID})
+class NodeIdField(serializers.CharField):
+    """What stands in addresses and in the names of tables."""
+
+
 class NodeSerializer(serializers.Serializer[Any]):
-    id = serializers.CharField(max_length=LONGEST_NAME, help_text="Unique in the pipeline.")
-    type = serializers.CharField(help_text="One of `GET /api/node-types`.")
-    name = serializers.CharField(required=False)
+    id = NodeIdField(help_text="Unique in the pipeline. Printable, without slashes, and without spaces at its ends.")
+    type = serializers.CharField(min_length=1, max_length=LONGEST_TYPE, help_text="One of `GET /api/node-types`.")
+    name = serializers.CharField(required=False, max_length=LONGEST_NAME)
     config = serializers.DictField(required=False, help_text="What the node type's JSON Schema says.")
     position = PositionSerializer(required=False)
 
@@ -80,9 +90,11 @@ class EdgeSerializer(serializers.Serializer[Any]):
 
 
 class DependencyRuleSerializer(serializers.Serializer[Any]):
-    pipeline_id = serializers.CharField(max_length=LONGEST_REFERENCE, help_text="Id or slug of the pipeline to wait for.")
+    pipeline_id = serializers.CharField(min_length=1, max_length=LONGEST_REFERENCE, help_text="Id or slug of the pipeline to wait for.")
     state = serializers.ChoiceField(STATES, required=False, default="succeeded", help_text="How its last ended run must have ended.")
-    within_seconds = serializers.IntegerField(required=False, allow_null=True, min_value=0, help_text="Not longer ago than this.")
+    within_seconds = serializers.IntegerField(
+        required=False, allow_null=True, min_value=0, max_value=LONGEST_WITHIN_SECONDS, help_text="Not longer ago than this."
+    )
     mode = serializers.ChoiceField(
         MODES, required=False, default="gate", help_text="gate: refuse to run until it holds. trigger: run when the other ends so."
     )
@@ -128,20 +140,33 @@ class PipelineDocumentSerializer(serializers.Serializer[Any]):
     """A pipeline as clients write it; null is as good as nothing. Other keys are kept and given back."""
 
     pipeline_id = serializers.RegexField(
-        r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$", required=False, allow_blank=True, max_length=100, help_text="Slug; made of the name when left out."
+        # "" is said by `allow_blank`.
+        r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        required=False,
+        allow_blank=True,
+        max_length=LONGEST_SLUG,
+        help_text="Slug; made of the name when left out.",
     )
     name = serializers.CharField(max_length=LONGEST_NAME, min_length=1, validators=[_NOT_BLANK])
-    description = serializers.CharField(required=False, allow_blank=True)
+    description = serializers.CharField(required=False, allow_blank=True, max_length=LONGEST_DESCRIPTION)
     enabled = serializers.BooleanField(required=False, default=True)
-    schedule = serializers.CharField(required=False, allow_blank=True, help_text="Five cron fields, or nothing.")
+    schedule = serializers.CharField(required=False, allow_blank=True, max_length=LONGEST_SCHEDULE, help_text="Five cron fields, or nothing.")
     schedule_timezone = serializers.CharField(required=False, allow_blank=True, default="UTC", help_text="IANA time zone.")
-    tags = serializers.ListField(child=serializers.CharField(max_length=100), required=False)
+    tags = serializers.ListField(child=serializers.CharField(min_length=1, max_length=LONGEST_TAG), required=False, max_length=MOST_TAGS)
     params = serializers.DictField(required=False, help_text="Default value of each parameter.")
     parameters = ParametersField(
         required=False, help_text="What a run may be given: `{type, required, default, choices, description}` by name. Others are refused then."
     )
-    timeout = serializers.FloatField(required=False, allow_null=True, help_text="Seconds that a run may take from its first start.")
-    max_active_runs = serializers.IntegerField(required=False, allow_null=True, help_text="Runs that may execute at the same time.")
+    timeout = serializers.FloatField(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        max_value=LONGEST_TIMEOUT_SECONDS,
+        help_text="Seconds that a run may take from its first start; 0: any number.",
+    )
+    max_active_runs = serializers.IntegerField(
+        required=False, allow_null=True, min_value=0, max_value=MOST_ACTIVE_RUNS, help_text="Runs that may execute at the same time; 0: any number."
+    )
     hooks = serializers.DictField(
         required=False,
         allow_null=True,
@@ -151,7 +176,10 @@ class PipelineDocumentSerializer(serializers.Serializer[Any]):
     nodes = NodeSerializer(many=True, required=False)
     edges = EdgeSerializer(many=True, required=False)
     depends_on = serializers.ListField(
-        child=serializers.CharField(max_length=LONGEST_REFERENCE), required=False, help_text="Ids or slugs of pipelines that must have succeeded."
+        child=serializers.CharField(min_length=1, max_length=LONGEST_REFERENCE),
+        required=False,
+        max_length=MOST_DEPENDENCIES,
+        help_text="Ids or slugs of pipelines that must have succeeded.",
     )
     dependency_rules = DependencyRuleSerializer(many=True, required=False)
     overlap_policy = serializers.ChoiceField(
@@ -161,7 +189,9 @@ class PipelineDocumentSerializer(serializers.Serializer[Any]):
         get_args(MissedRuns), required=False, allow_blank=True, help_text="Which of the times that nobody was there to see are made up for."
     )
     catchup = serializers.BooleanField(required=False, help_text="true: `missed_runs` is all.")
-    sla_deadline = serializers.CharField(required=False, allow_blank=True, help_text="By this time of each day a run should have succeeded: 07:30.")
+    sla_deadline = serializers.RegexField(
+        _TIME_OF_DAY, required=False, allow_blank=True, help_text="By this time of each day a run should have succeeded: 07:30."
+    )
     sla_timezone = serializers.CharField(required=False, allow_blank=True, help_text="Of `sla_deadline`; the schedule's when left out.")
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:

@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from brokoli_site.common.api import StrictBooleanField, StrictCharField, StrictIntegerField, StrictSerializer
+from brokoli_site.common.openapi import NO_NUL
 from brokoli_site.common.pagination import PageQuery
 from brokoli_site.common.time import iso
 from runs.api.serializers import LEVELS, RUN_STATUSES, TRIGGERS
@@ -26,7 +27,6 @@ MAX_LOG_LINES = 10_000
 DEFAULT_LOG_LINES = 5_000
 
 
-@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]})
 class ParamField(serializers.Field[Any, Any, Any, Any]):
     """A scalar: text, a number, true, false or null."""
 
@@ -50,6 +50,17 @@ class ParamField(serializers.Field[Any, Any, Any, Any]):
         return value
 
 
+_SCALARS = [{"type": "string", "maxLength": MAX_PARAM_TEXT, "pattern": NO_NUL}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}]
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "maxProperties": MAX_PARAMS,
+        "propertyNames": {"minLength": 1, "maxLength": MAX_PARAM_NAME, "pattern": NO_NUL},
+        "additionalProperties": {"oneOf": _SCALARS},
+    }
+)
 class ParamsField(serializers.DictField):
     """Parameters by name."""
 
@@ -135,6 +146,13 @@ class InstantField(serializers.Field[dt.datetime, Any, str, Any]):
 
 class BackfillRequest(StrictSerializer):
     """Either dates or moments; what it gives are the arguments of `backfills.over_dates` or `over_intervals`, and `dry_run`."""
+
+    also_in_schema: ClassVar = {
+        "oneOf": [
+            {"required": ["start_date", "end_date"], "not": {"anyOf": [{"required": ["start"]}, {"required": ["end"]}]}},
+            {"required": ["start", "end"], "not": {"anyOf": [{"required": ["start_date"]}, {"required": ["end_date"]}]}},
+        ]
+    }
 
     start_date = DayField(required=False, help_text="First date.")
     end_date = DayField(required=False, help_text="Last date; included.")

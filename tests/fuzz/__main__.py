@@ -25,7 +25,7 @@ from tests.fuzz import verdict
 _CALLERS = ("admin", "editor", "operator", "viewer", "stranger")
 # What the coverage of the document takes of one caller; the rest of the requests that were asked for is drawn by lot.
 _COVERED = 5000
-_OPERATIONS = 75
+_OPERATIONS = 90
 _AT_ONCE = 2
 
 
@@ -50,6 +50,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Ask every call of the API what its document allows, and what not.")
     parser.add_argument("--requests", type=int, default=20_000, help="about how many; the document itself asks for some thousands")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="for the same requests again")
+    parser.add_argument("--seconds", type=float, default=3600, help="after which no request is sent any more; what was not asked then, it says")
     parser.add_argument("--database", choices=["sqlite", "postgresql", "both"], default="sqlite")
     parser.add_argument("--callers", default=",".join(_CALLERS), help="some of them, separated by commas")
     parser.add_argument("--operations", default="", help="only those that this regular expression finds: 'POST /api/variables$'")
@@ -58,16 +59,23 @@ def _options() -> argparse.Namespace:
 
 
 def _jobs(options: argparse.Namespace) -> list[Job]:
-    """The longest first. Drawing lots goes on for whoever may do something; a stranger is shown the door whatever they send."""
+    """The longest first.
+
+    Few requests: the administrator, behind whose rights everything lies, is asked with all that the document can be broken with, and the
+    others with a few of each call. Drawing lots goes on for whoever may do something; a stranger is shown the door whatever they send.
+    """
     callers = options.callers.split(",")
-    drawing = [name for name in callers if name != "stranger"]
-    examples = max(1, (options.requests - _COVERED * len(callers) * 3 // 4) // (_OPERATIONS * max(1, len(drawing))))
-    covering = [Job(name, "examples,coverage", 1) for name in callers]
+    covering = [name for name in callers if name == callers[0] or options.requests >= _COVERED * len(callers)]
+    left = max(0, options.requests - _COVERED * len(covering))
+    first, others = callers[0], [name for name in callers[1:] if name != "stranger" or name not in covering]
+    # The first draws as many as all others together.
+    shares = len(others) or 1
+    mine, theirs = (max(2, left // (_OPERATIONS * parts)) for parts in ((2 if others else 1), 2 * shares))
     return [
-        *covering[:1],
-        *(Job(name, "fuzzing,stateful", examples) for name in drawing[:1]),
-        *covering[1:],
-        *(Job(name, "fuzzing", examples) for name in drawing[1:]),
+        *(Job(name, "examples,coverage", 1) for name in covering[:1]),
+        Job(first, "fuzzing,stateful", mine),
+        *(Job(name, "examples,coverage", 1) for name in covering[1:]),
+        *(Job(name, "fuzzing", theirs) for name in others),
     ]
 
 
@@ -82,7 +90,10 @@ def _fuzz(database: str, options: argparse.Namespace) -> int:
         waiting.put(job)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(postgres.running()) if database == "postgresql" else None
-        threads = [threading.Thread(target=_work, args=(waiting, options, server, found, progress), daemon=True) for _ in range(_AT_ONCE)]
+        threads = [
+            threading.Thread(target=_work, args=(waiting, options, server, found, progress, began + options.seconds), daemon=True)
+            for _ in range(_AT_ONCE)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -110,12 +121,18 @@ class _Progress:
 
 
 def _work(
-    waiting: "queue.SimpleQueue[Job]", options: argparse.Namespace, server: postgres.Server | None, found: verdict.Verdict, progress: _Progress
+    waiting: "queue.SimpleQueue[Job]",
+    options: argparse.Namespace,
+    server: postgres.Server | None,
+    found: verdict.Verdict,
+    progress: _Progress,
+    deadline: float,
 ) -> None:
     with contextlib.suppress(queue.Empty):
         while True:
             job = waiting.get_nowait()
-            for said in _said(job, options, server):
+            said: dict[str, Any] = {"requests": 0}
+            for said in _said(job, options, server, deadline):
                 if "statuses" in said:
                     found.add(job.caller, said)
                 progress.note(job, said["requests"])
@@ -124,9 +141,9 @@ def _work(
                 found.broken(f"{job.caller} ({job.phases}) ended early")
 
 
-def _said(job: Job, options: argparse.Namespace, server: postgres.Server | None) -> Iterator[dict[str, Any]]:
+def _said(job: Job, options: argparse.Namespace, server: postgres.Server | None, deadline: float) -> Iterator[dict[str, Any]]:
     command = [sys.executable, "-m", "tests.fuzz.job", "--caller", job.caller, "--phases", job.phases, "--examples", str(job.examples)]
-    command += ["--seed", str(options.seed), "--operations", options.operations]
+    command += ["--seed", str(options.seed), "--operations", options.operations, "--seconds", str(max(1.0, deadline - time.monotonic()))]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BROKOLI_", "DJANGO_", "DATABASE_", "PYTEST_"))}
     url = _database(server, job) if server else ""
     with subprocess.Popen(command, cwd=ROOT, env=kept | {"DATABASE_URL": url}, stdout=subprocess.PIPE, text=True) as process:

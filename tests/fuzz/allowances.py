@@ -35,8 +35,7 @@ SAYS_NOT_ALL: dict[str, str] = {
     "PATCH /api/pipelines/{pipeline_id}": _GRAPH,
     "POST /api/pipelines/import": _GRAPH,
     "POST /api/pipelines/dry-run": _GRAPH,
-    "POST /api/pipelines/validate": "whatever is wrong with the pipeline is its answer; a text with a NUL is no JSON that is accepted",
-    "POST /api/pipelines/{pipeline_id}/clone": "a text with a NUL is no JSON that is accepted",
+    "POST /api/pipelines/validate": "whatever is wrong with the pipeline is its answer",
     "POST /api/pipelines/{pipeline_id}/rollback": "the version is one that the pipeline has",
     "POST /api/pipelines/{pipeline_id}/run": "params are those that the pipeline declares; numbers fit 64 bits",
     "POST /api/pipelines/{pipeline_id}/webhook": "params are those that the pipeline declares; numbers fit 64 bits",
@@ -53,20 +52,13 @@ SAYS_NOT_ALL: dict[str, str] = {
     "POST /api/auth/login": "name and password are those of a user",
     "POST /api/auth/password": "the current password, and a new one that is not among the common ones",
     "POST /api/auth/setup": "a password that is not among the common ones",
-    "POST /api/auth/tokens": "a text with a NUL is no JSON that is accepted",
     "POST /api/users": "roles that there are, and a password that is not among the common ones",
     "PATCH /api/users/{user_id}": "roles that there are, and a password that is not among the common ones",
     "POST /api/schedules/preview": "cron fields, time zones, and years that there are",
-    "PUT /api/pools/{name}": "a text with a NUL is no JSON that is accepted",
     "GET /api/pipelines": _CURSOR,
     "GET /api/audit": _CURSOR,
-    "GET /api/audit/export": "a NUL is in no text; moments in order",
+    "GET /api/audit/export": "moments in order",
     "GET /api/lineage": "`depth` goes with `asset`",
-    "GET /api/connections": "a NUL is in no text",
-    "GET /api/variables": "a NUL is in no text",
-    "GET /api/runs/{run_id}/logs": "a NUL is in no text",
-    "GET /api/runs/{run_id}/logs/export": "a NUL is in no text",
-    "GET /api/search": "a NUL is in no text",
 }
 _REFUSED = (400, 422)
 
@@ -74,6 +66,13 @@ _REFUSED = (400, 422)
 def foreseen(failure: Any, case: Case[Any], response: Response) -> bool:
     """Whether a failed check is none."""
     if isinstance(failure, RejectedPositiveData):
-        return response.status_code in _REFUSED and case.operation.label in SAYS_NOT_ALL
+        return response.status_code in _REFUSED and (case.operation.label in SAYS_NOT_ALL or _has_point(case.body))
     # A body of blanks is no body, which is as good as `{}`.
     return isinstance(failure, AcceptedNegativeData) and isinstance(case.body, bytes) and not case.body.strip(b" \t\r\n")
+
+
+def _has_point(body: Any) -> bool:
+    """JSON Schema takes 5.0 for a whole number. This server does not: who sends it has calculated with fractions."""
+    if isinstance(body, dict | list):
+        return any(map(_has_point, body.values() if isinstance(body, dict) else body))
+    return isinstance(body, float) and body.is_integer()

@@ -1,7 +1,7 @@
 """What a fuzz finds, in a form that processes can tell each other."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,26 +26,44 @@ class Defect:
 
 @dataclass(slots=True)
 class Tally:
-    """What was asked and answered: statuses by operation (`GET /api/runs`), and what was wrong."""
+    """What was asked and answered: statuses by operation (`GET /api/runs`), of all requests and of those that keep to the document."""
 
     requests: int = 0
+    stopped: bool = False  # before all was asked, because the time was up
+    probes: int = 0  # requests of checks: without credentials, or with wrong ones
     statuses: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    allowed: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    refusals: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # of what keeps to the document, and why
     defects: dict[tuple[str, str, str], Defect] = field(default_factory=dict)
+
+    def expect(self, operations: Iterable[str]) -> None:
+        """These are to be asked; one that never was has no answers."""
+        for operation in operations:
+            self.statuses[operation].update(())
+
+    def answered(self, operation: str, status: int, *, allowed: bool) -> None:
+        self.statuses[operation][status] += 1
+        if allowed:
+            self.allowed[operation][status] += 1
 
     def plain(self) -> dict[str, Any]:
         """For another process."""
-        return {
-            "requests": self.requests,
-            "statuses": {operation: dict(found) for operation, found in self.statuses.items()},
-            "defects": [asdict(defect) for defect in self.defects.values()],
-        }
+        counts = {name: {operation: list(found.items()) for operation, found in getattr(self, name).items()} for name in _COUNTS}
+        facts = {"requests": self.requests, "probes": self.probes, "stopped": self.stopped}
+        return {**facts, **counts, "defects": [asdict(defect) for defect in self.defects.values()]}
 
     def add(self, plain: Mapping[str, Any]) -> None:
         self.requests += plain["requests"]
-        for operation, found in plain["statuses"].items():
-            self.statuses[operation].update({int(status): count for status, count in found.items()})
+        self.probes += plain["probes"]
+        self.stopped |= plain["stopped"]
+        for name in _COUNTS:
+            for operation, found in plain[name].items():
+                getattr(self, name)[operation].update(dict(found))
         for defect in plain["defects"]:
             self.note(Defect(**defect))
 
     def note(self, defect: Defect) -> None:
         self.defects.setdefault(defect.key, defect)
+
+
+_COUNTS = ("statuses", "allowed", "refusals")

@@ -5,6 +5,7 @@ import functools
 import json
 import random
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,35 +16,44 @@ from django.core.wsgi import get_wsgi_application
 from drf_spectacular.generators import SchemaGenerator
 from schemathesis import hooks, openapi
 from schemathesis.config import SchemathesisConfig
-from schemathesis.core.parameters import ParameterLocation
 from schemathesis.engine import events, from_schema
+from schemathesis.engine.core import EventStream
 from schemathesis.engine.recorder import CheckFailureInfo, ScenarioRecorder
+from schemathesis.generation import GenerationMode
 from schemathesis.transport.wsgi import WSGITransport
 
 from brokoli_site.common.json import dumps
-from tests.fuzz import allowances
+from tests.fuzz import aiming, allowances
 from tests.fuzz.callers import Caller
 from tests.fuzz.findings import Defect, Tally
-from tests.fuzz.world import TOKEN, World
+from tests.fuzz.world import World
 
+_REFUSED = (400, 404, 409, 422)
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
-_AIMED = 0.85  # of the calls with an id in their address are aimed at a row that there is
+# How the requests that are drawn by lot are shared out. The coverage of the document has broken each part of each call one by one
+# already; what is behind a call is met with what the document allows.
+_DRAWN = [GenerationMode.POSITIVE] * 4 + [GenerationMode.NEGATIVE]
 
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """What is fired: phases of schemathesis, examples an operation in those that draw lots, and at which operations (a regular expression)."""
+    """What is fired: phases of schemathesis, examples an operation in those that draw lots, at which operations (a regular expression), how long."""
 
     phases: Sequence[str] = PHASES
     examples: int = 10
     operations: str = ""
+    seconds: float = 3600
 
 
 def fire(caller: Caller, aim: Aim, seed: int) -> Iterator[Tally]:
     """Yields the tally so far after each operation."""
     tally = Tally()
-    with _aimed(World(random.Random(seed)), caller):
-        for event in from_schema(_loaded(caller, aim, seed)).execute():
+    tally.expect(name for name in operations(document()) if _is_aimed_at(name, aim))
+    with (
+        _aimed(World(random.Random(seed)), caller),
+        _stopped_in_time(from_schema(_loaded(caller, aim, seed)).execute(), aim.seconds, tally) as stream,
+    ):
+        for event in stream:
             if isinstance(event, events.ScenarioFinished):
                 _count(event.recorder, caller, tally)
                 yield tally
@@ -52,6 +62,22 @@ def fire(caller: Caller, aim: Aim, seed: int) -> Iterator[Tally]:
             elif isinstance(event, events.FatalError):
                 raise event.exception
     yield tally
+
+
+@contextlib.contextmanager
+def _stopped_in_time(stream: EventStream, seconds: float, tally: Tally) -> Iterator[EventStream]:
+    """Schemathesis' own limit of time would go on until it is used up."""
+
+    def stop() -> None:
+        tally.stopped = True
+        stream.stop()
+
+    timer = threading.Timer(seconds, stop)
+    timer.start()
+    try:
+        yield stream
+    finally:
+        timer.cancel()
 
 
 @functools.cache
@@ -81,6 +107,8 @@ def _loaded(caller: Caller, aim: Aim, seed: int) -> schemathesis.BaseSchema:
         "operations": [{"include-name": name, "enabled": False} for name in operations(described) if not _is_aimed_at(name, aim)],
     }
     schema = openapi.from_dict(described, config=SchemathesisConfig.from_dict(config))
+    schema.config.phases.fuzzing.generation.modes = _DRAWN
+    schema.config.phases.stateful.generation.modes = [GenerationMode.POSITIVE]
     schema.app = get_wsgi_application()
     schema.hook("filter_failure")(_foreseen)
     return schema
@@ -101,11 +129,7 @@ def _aimed(world: World, caller: Caller) -> Iterator[None]:
 
     def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
         del context, kwargs
-        # The coverage of schemathesis 4.32 has no value for the pattern of this header and sends a zero with every change.
-        if case.headers.get("If-Match") == "0" or ("If-Match" in case.headers and not _is_broken(case, ParameterLocation.HEADER)):
-            case.headers["If-Match"] = "*"  # nor does any generator know the version that is current
-        if world.chance.random() < _AIMED:
-            _take_aim(world, case)
+        aiming.take_aim(world, case, caller.name)
 
     def send(self: WSGITransport, case: schemathesis.Case[Any], **settings: Any) -> schemathesis.Response:
         answer = _SEND(self, case, **{name: value for name, value in settings.items() if name not in _OF_CONNECTIONS})
@@ -127,23 +151,6 @@ _OF_CONNECTIONS = ("max_redirects", "verify", "cert", "proxies")
 _OF_ACCOUNTS = ("/api/auth", "/api/users")
 
 
-def _take_aim(world: World, case: schemathesis.Case[Any]) -> None:
-    linked = case.meta is not None and case.meta.phase.name.value == "stateful"
-    if "{" in case.path and not linked and not _is_broken(case, ParameterLocation.PATH):
-        case.path_parameters = {**case.path_parameters, **world.parameters(case.path, case.method)}
-    named = case.path_parameters.keys() & {"conn_id", "key"}
-    if named and isinstance(case.body, dict) and case.body.keys() & named and not _is_broken(case, ParameterLocation.BODY):
-        case.body = {**case.body, **{name: case.path_parameters[name] for name in named}}  # a change repeats the name, if it has it
-    if case.path.endswith("/webhook"):
-        case.headers["X-Webhook-Token"] = TOKEN
-    if "Idempotency-Key" in case.headers and not _is_broken(case, ParameterLocation.HEADER):
-        case.headers["Idempotency-Key"] = str(world.chance.getrandbits(64))  # and a key is good for one body
-
-
-def _is_broken(case: schemathesis.Case[Any], location: ParameterLocation) -> bool:
-    return case.meta is not None and case.meta.is_negative_at(location)
-
-
 def _foreseen(context: schemathesis.HookContext, failure: Any, case: schemathesis.Case[Any], response: schemathesis.Response) -> bool:
     del context
     return not allowances.foreseen(failure, case, response)
@@ -152,13 +159,31 @@ def _foreseen(context: schemathesis.HookContext, failure: Any, case: schemathesi
 def _count(recorder: ScenarioRecorder, caller: Caller, tally: Tally) -> None:
     for case_id, interaction in recorder.interactions.items():
         tally.requests += 1
-        case = recorder.cases[case_id].value
-        if interaction.response is not None and case.method == case.operation.method.upper():
-            tally.statuses[case.operation.label][interaction.response.status_code] += 1
+        case, parent = recorder.cases[case_id].value, recorder.cases[case_id].parent_id
+        if interaction.response is None or case.method != case.operation.method.upper():
+            continue
+        # What a check asks on its own is asked without credentials, or with wrong ones.
+        if parent is not None and case.meta is not None and case.meta.phase.name.value != "stateful":
+            tally.probes += 1
+            continue
+        allowed = case.meta is not None and case.meta.generation.mode.is_positive
+        tally.answered(case.operation.label, interaction.response.status_code, allowed=allowed)
+        if allowed and interaction.response.status_code in _REFUSED:
+            tally.refusals[case.operation.label][_reason(interaction.response)] += 1
     for case_id, found in recorder.checks.items():
         for check in found:
             if check.failure_info is not None:
                 tally.note(_defect(recorder, caller, case_id, check.name, check.failure_info))
+
+
+def _reason(response: schemathesis.Response) -> str:
+    """Why a request was refused, in the words of the problem, without what was drawn."""
+    try:
+        told: dict[str, Any] = json.loads(response.content)
+    except ValueError:  # the recorder keeps the beginning of a long answer
+        return "…"
+    first = next(iter(told.get("errors", ())), told)
+    return f"{response.status_code} {first.get('pointer') or first.get('parameter') or ''} {first['detail']}"[:120]
 
 
 def _defect(recorder: ScenarioRecorder, caller: Caller, case_id: str, check: str, found: CheckFailureInfo) -> Defect:

@@ -1,6 +1,7 @@
 """`python -m tests.fuzz.job`: one caller, one database of its own. Writes a line of JSON after each operation; `__main__` reads them."""
 
 import argparse
+import faulthandler
 import json
 import logging
 import os
@@ -12,6 +13,9 @@ import django
 from django.conf import settings
 from django.core.management import call_command
 
+# After its time a caller ends the request that is under way. If it does not, a call hangs; which one, the stacks of all threads tell.
+_GRACE = 60.0
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.job")
@@ -20,7 +24,9 @@ def main() -> int:
     parser.add_argument("--examples", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--operations", default="")
+    parser.add_argument("--seconds", type=float, required=True)
     options = parser.parse_args()
+    faulthandler.dump_traceback_later(options.seconds + _GRACE, exit=True)
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     django.setup()
     logging.disable(logging.CRITICAL)
@@ -36,7 +42,7 @@ def _fire(options: argparse.Namespace) -> None:
     from tests.fuzz import callers, firing, world  # they need the settings
 
     world.World(random.Random(options.seed)).furnish()
-    aim = firing.Aim(options.phases.split(","), options.examples, options.operations)
+    aim = firing.Aim(options.phases.split(","), options.examples, options.operations, options.seconds)
     for tally in firing.fire(callers.make(options.caller), aim, options.seed):
         sys.stdout.write(json.dumps({"requests": tally.requests}) + "\n")
         sys.stdout.flush()

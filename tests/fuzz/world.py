@@ -19,6 +19,7 @@ from pipelines.models import Connection, Pipeline, Variable
 from runs import backfills, triggers
 from runs.models import Backfill, Pool, Run, SlaMiss
 from runs.states import NodeStatus, RunStatus
+from system import lineage
 from tests import history
 
 _NODE = {"id": "first", "type": "sql", "name": "First", "config": {"query": "SELECT 1 AS x"}}
@@ -33,6 +34,7 @@ class World:
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self._made = 0
+        self._asset = ""
 
     def furnish(self) -> None:
         """Make what every call may look at."""
@@ -100,6 +102,13 @@ class World:
     def running_backfill(self) -> Backfill:
         found = Backfill.objects.filter(cancelled_at=None).order_by("id").last()
         return found or backfills.start(backfills.over_dates(self.steady_pipeline(), _QUIET_DAY, _QUIET_DAY))[1]
+
+    def asset(self) -> str:
+        """The id of a node in the lineage."""
+        if not self._asset:
+            self.steady_pipeline()
+            self._asset = next(iter(lineage.whole().nodes))
+        return self._asset
 
     # --- what is named -------------------------------------------------------------------------------------------------
 
