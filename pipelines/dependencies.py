@@ -107,7 +107,8 @@ def _rule(raw: Any, pointer: str, problems: list[Problem]) -> DependencyRule | N
         message = f"A dependency rule must be an object with 'pipeline_id', not {kind_of(raw)}."
         problems.append(broken(message, pointer, field="dependency_rules"))
         return None
-    reference, state, mode, within = raw.get("pipeline_id"), raw.get("state") or "succeeded", raw.get("mode") or "gate", raw.get("within_seconds")
+    reference, within = raw.get("pipeline_id"), raw.get("within_seconds")
+    state, mode = (default if raw.get(key) in (None, "") else raw[key] for key, default in (("state", "succeeded"), ("mode", "gate")))
     if not _is_reference(reference):
         wrong("pipeline_id", "the id or the slug of a pipeline")
     if state not in STATES:
@@ -115,7 +116,7 @@ def _rule(raw: Any, pointer: str, problems: list[Problem]) -> DependencyRule | N
     if mode not in MODES:
         wrong("mode", f"one of {', '.join(MODES)}, not {_shown(mode)}")
     if within is not None and (isinstance(within, bool) or not isinstance(within, int) or not 0 <= within <= LONGEST_WITHIN_SECONDS):
-        wrong("within_seconds", f"a whole number of seconds from 1 to {LONGEST_WITHIN_SECONDS}, or null")
+        wrong("within_seconds", f"a whole number of seconds from 0 to {LONGEST_WITHIN_SECONDS}, or null")
     if len(problems) > before:
         return None
     return DependencyRule(str(reference), cast(UpstreamState, state), within or None, cast(DependencyMode, mode), pointer)

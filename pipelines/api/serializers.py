@@ -91,12 +91,19 @@ class EdgeSerializer(serializers.Serializer[Any]):
 
 class DependencyRuleSerializer(serializers.Serializer[Any]):
     pipeline_id = serializers.CharField(min_length=1, max_length=LONGEST_REFERENCE, help_text="Id or slug of the pipeline to wait for.")
-    state = serializers.ChoiceField(STATES, required=False, default="succeeded", help_text="How its last ended run must have ended.")
+    state = serializers.ChoiceField(
+        STATES, required=False, allow_blank=True, allow_null=True, default="succeeded", help_text="How its last ended run must have ended."
+    )
     within_seconds = serializers.IntegerField(
         required=False, allow_null=True, min_value=0, max_value=LONGEST_WITHIN_SECONDS, help_text="Not longer ago than this."
     )
     mode = serializers.ChoiceField(
-        MODES, required=False, default="gate", help_text="gate: refuse to run until it holds. trigger: run when the other ends so."
+        MODES,
+        required=False,
+        allow_blank=True,
+        allow_null=True,
+        default="gate",
+        help_text="gate: refuse to run until it holds. trigger: run when the other ends so.",
     )
 
 

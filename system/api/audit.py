@@ -6,7 +6,6 @@ import json
 from collections.abc import Generator
 from typing import Any, ClassVar
 
-import orjson
 from django.http import HttpResponseBase
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
@@ -16,6 +15,7 @@ from rest_framework.response import Response
 from brokoli_site.common import audit
 from brokoli_site.common.api import ApiView, StrictSerializer
 from brokoli_site.common.ids import parse_id
+from brokoli_site.common.json import dumps
 from brokoli_site.common.openapi import problems
 from brokoli_site.common.pagination import MOST_PER_PAGE
 from brokoli_site.common.problems import QueryError
@@ -200,7 +200,7 @@ class AuditExportView(ApiView):
 
 def _jsonl(wanted: AuditFilter) -> Generator[bytes]:
     for entries in audit_listing.every(wanted, _EXPORTED_AT_ONCE):
-        yield b"".join(orjson.dumps(as_json(entry), option=orjson.OPT_APPEND_NEWLINE) for entry in entries)
+        yield b"".join(dumps(as_json(entry)) + b"\n" for entry in entries)
 
 
 def _csv(wanted: AuditFilter) -> Generator[bytes]:
