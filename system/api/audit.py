@@ -31,7 +31,7 @@ DEFAULT_LIMIT = 50
 _EXPORTED_AT_ONCE = 200
 _JSON = "application/json"
 _COLUMNS = ("actor", "user_id", "via", "token", "address", "request_id", "action", "kind", "object_id", "name")
-_ACTION = r"[a-z_]{1,40}\.([a-z_]{1,40}|\*)"
+_ACTION = r"^[a-z_]{1,40}\.([a-z_]{1,40}|\*)$"
 _FORMATS = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 _EXAMPLE = {
     "id": "019a9f3c-5b1e-7c42-9d0e-2f6a4c1b8e70",

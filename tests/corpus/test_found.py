@@ -42,3 +42,10 @@ def test_a_rule_that_is_nothing_of_another_type_is_refused(root: Client, key: st
 def test_a_rule_may_leave_out_how_the_other_must_have_ended(root: Client, value: object) -> None:
     assert make(root, pipeline_id="orders").status_code == 201
     assert make(root, pipeline_id="report", dependency_rules=[{"pipeline_id": "orders", "state": value, "mode": value}]).status_code == 201
+
+
+@pytest.mark.parametrize("action", ["!pipeline.updated", "pipeline.updated!", "pipeline.*.*", "pipeline.updated\npipeline.deleted"])
+def test_an_action_to_look_for_is_one_from_its_first_letter_to_its_last(root: Client, action: str) -> None:
+    """A part that looked like an action was enough, and the whole was looked for."""
+    assert root.get("/api/audit", {"action": action}).status_code == 400
+    assert root.get("/api/audit", {"action": "pipeline.*"}).status_code == 200
