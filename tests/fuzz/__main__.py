@@ -91,7 +91,7 @@ def _fuzz(database: str, options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(postgres.running()) if database == "postgresql" else None
         threads = [
-            threading.Thread(target=_work, args=(waiting, options, server, found, progress, began + options.seconds), daemon=True)
+            threading.Thread(target=_work, args=(waiting, options, server, found, progress, time.time() + options.seconds), daemon=True)
             for _ in range(_AT_ONCE)
         ]
         for thread in threads:
@@ -131,6 +131,9 @@ def _work(
     with contextlib.suppress(queue.Empty):
         while True:
             job = waiting.get_nowait()
+            if time.time() > deadline:
+                found.not_asked(f"{job.caller} ({job.phases})")
+                continue
             said: dict[str, Any] = {"requests": 0}
             for said in _said(job, options, server, deadline):
                 if "statuses" in said:
@@ -143,7 +146,7 @@ def _work(
 
 def _said(job: Job, options: argparse.Namespace, server: postgres.Server | None, deadline: float) -> Iterator[dict[str, Any]]:
     command = [sys.executable, "-m", "tests.fuzz.job", "--caller", job.caller, "--phases", job.phases, "--examples", str(job.examples)]
-    command += ["--seed", str(options.seed), "--operations", options.operations, "--seconds", str(max(1.0, deadline - time.monotonic()))]
+    command += ["--seed", str(options.seed), "--operations", options.operations, "--until", str(deadline)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BROKOLI_", "DJANGO_", "DATABASE_", "PYTEST_"))}
     url = _database(server, job) if server else ""
     with subprocess.Popen(command, cwd=ROOT, env=kept | {"DATABASE_URL": url}, stdout=subprocess.PIPE, text=True) as process:

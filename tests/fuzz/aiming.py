@@ -93,13 +93,13 @@ def _pipeline(chance: random.Random, body: Body, _: str) -> Body:
     body.update({name: empty for name, empty in (("depends_on", []), ("dependency_rules", []), ("hooks", {}), ("parameters", {})) if name in body})
     if "name" in body:
         body["name"] = f"{body['name']:.60} {chance.getrandbits(32)}"
-    if body.get("pipeline_id"):
-        body["pipeline_id"] = f"drawn-{chance.getrandbits(32)}"
     return _graph(chance, body, _)
 
 
 def _graph(chance: random.Random, body: Body, _: str) -> Body:
-    """Nodes of known types, edges between them, and no circle."""
+    """Nodes of known types, edges between them, and no circle; half of the time a slug that is not taken."""
+    if body.get("pipeline_id") and chance.random() < 0.5:
+        body["pipeline_id"] = f"drawn-{chance.getrandbits(32)}"
     nodes = [_node(chance, node, place) for place, node in enumerate(body.get("nodes") or []) if isinstance(node, dict)]
     if "nodes" in body or "edges" in body:
         body["nodes"] = nodes

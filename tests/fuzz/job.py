@@ -8,13 +8,14 @@ import os
 import random
 import shutil
 import sys
+import time
 
 import django
 from django.conf import settings
 from django.core.management import call_command
 
 # After its time a caller ends the request that is under way. If it does not, a call hangs; which one, the stacks of all threads tell.
-_GRACE = 60.0
+_GRACE = 120.0
 
 
 def main() -> int:
@@ -24,9 +25,8 @@ def main() -> int:
     parser.add_argument("--examples", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--operations", default="")
-    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--until", type=float, required=True, help="no request is begun after this time, in seconds of the epoch")
     options = parser.parse_args()
-    faulthandler.dump_traceback_later(options.seconds + _GRACE, exit=True)
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     django.setup()
     logging.disable(logging.CRITICAL)
@@ -42,7 +42,9 @@ def _fire(options: argparse.Namespace) -> None:
     from tests.fuzz import callers, firing, world  # they need the settings
 
     world.World(random.Random(options.seed)).furnish()
-    aim = firing.Aim(options.phases.split(","), options.examples, options.operations, options.seconds)
+    left = max(0.0, options.until - time.time())
+    aim = firing.Aim(options.phases.split(","), options.examples, options.operations, left)
+    faulthandler.dump_traceback_later(left + _GRACE, exit=True)
     for tally in firing.fire(callers.make(options.caller), aim, options.seed):
         sys.stdout.write(json.dumps({"requests": tally.requests}) + "\n")
         sys.stdout.flush()

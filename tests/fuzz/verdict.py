@@ -18,6 +18,7 @@ class Verdict:
         self._all = Tally()
         self._by_caller: dict[str, Tally] = defaultdict(Tally)
         self._broken: list[str] = []
+        self._not_asked: list[str] = []
 
     def add(self, caller: str, plain: Mapping[str, Any]) -> None:
         self._all.add(plain)
@@ -26,6 +27,10 @@ class Verdict:
     def broken(self, what: str) -> None:
         self._broken.append(what)
 
+    def not_asked(self, what: str) -> None:
+        """The time was up before it began."""
+        self._not_asked.append(what)
+
     def never_accepted(self) -> list[str]:
         """Calls that the administrator was refused each time: what is behind them was not looked at."""
         mine = self._by_caller.get("admin", Tally())
@@ -33,7 +38,7 @@ class Verdict:
 
     def holes(self) -> list[str]:
         """Those of them that nobody foresaw. Who was stopped by the clock has not had the time to be accepted with each."""
-        return [] if self._all.stopped else [name for name in self.never_accepted() if name not in allowances.NEVER_ACCEPTED]
+        return [] if self._all.stopped or self._not_asked else [name for name in self.never_accepted() if name not in allowances.NEVER_ACCEPTED]
 
     def strangers_let_in(self) -> list[str]:
         """Calls that somebody without credentials was accepted with, though they are not for everybody."""
@@ -48,8 +53,10 @@ class Verdict:
         """For people; the last line is the summary."""
         lines = [*self._shares()] if verbose else []
         lines += [self._reached(name, tally) for name, tally in self._by_caller.items()]
-        if self._all.stopped:
-            lines.append("  The time was up before all was asked; give SECONDS for more.")
+        if self._all.stopped or self._not_asked:
+            lines.append(
+                "  The time was up before all was asked; give SECONDS for more. Not asked at all: " + (", ".join(self._not_asked) or "nobody")
+            )
         lines += [f"LET IN {name}: a stranger was accepted" for name in self.strangers_let_in()]
         for defect in self._all.defects.values():
             again = f"make fuzz SEED={self._seed} DATABASE={self._database} CALLERS={defect.caller} OPERATIONS={shlex.quote(f'{defect.operation}$')}"
