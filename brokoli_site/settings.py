@@ -102,14 +102,14 @@ INSTALLED_APPS = [
     "pipelines",
     "daphne",
     "channels",
+    "system",  # before `auth`, two of whose commands it replaces
     "accounts.admin_config.BrokoliAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "system",  # after `auth`, whose admin it replaces
-    "accounts",  # after all that have rights, which its roles hold
+    "accounts",  # after `auth`, whose admin it replaces, and all that have rights, which its roles hold
     "axes",
     "django_crontab",
     "django_filters",

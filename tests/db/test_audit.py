@@ -3,6 +3,8 @@
 import datetime as dt
 import io
 import uuid
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
@@ -227,6 +229,33 @@ def test_users_that_commands_make_and_change_are_recorded(monkeypatch: pytest.Mo
     assert (created.action, created.name, updated.action) == ("user.created", "root", "user.updated")
     assert updated.diff["changes"] == [{"field": "password", "before": audit.SET, "after": audit.CHANGED}]
     assert user.password not in str([created.diff, updated.diff])
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("written", [True, False])
+def test_a_command_saves_a_user_with_the_entry_or_not_at_all(written: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    User.objects.create_user("ada", password="as it was before")
+    password = "correct horse battery"
+
+    def typed(prompt: str) -> str:
+        assert not connection.in_atomic_block  # so that nobody waits for the person who types
+        return password
+
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", password)
+    monkeypatch.setattr("getpass.getpass", typed)
+    if not written:
+        monkeypatch.setattr(audit, "writers", ["tests.db.test_audit.refuse"])
+    for command in (
+        partial(call_command, "createsuperuser", interactive=False, username="root", email="", verbosity=0),
+        partial(call_command, "changepassword", "ada", stdout=io.StringIO()),
+    ):
+        with nullcontext() if written else pytest.raises(CannotWrite):
+            command()
+    assert User.objects.filter(username="root").exists() is written
+    assert User.objects.get(username="ada").check_password(password) is written
+    told = [(entry.action, entry.name, entry.actor.split()[0]) for entry in AuditEntry.objects.order_by("id")]
+    expected = [("user.created", "root", "command:createsuperuser"), ("user.updated", "ada", "command:changepassword")]
+    assert told == (expected if written else [])
 
 
 # --- what makes runs by itself ------------------------------------------------------------------------------------

@@ -122,3 +122,4 @@ def test_runs_stands_before_channels() -> None:
 
 def test_runworker_is_ours_not_that_of_channels() -> None:
     assert get_commands()["runworker"] == "runs"
+    assert (get_commands()["createsuperuser"], get_commands()["changepassword"]) == ("system", "system")
