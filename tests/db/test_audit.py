@@ -186,6 +186,11 @@ def refuse(_: audit.Entry) -> None:
     raise CannotWrite
 
 
+def refuse_the_second(entry: audit.Entry) -> None:
+    if entry.name == "two":
+        raise CannotWrite
+
+
 # --- commands -----------------------------------------------------------------------------------------------------
 
 
@@ -354,12 +359,17 @@ def test_pools_and_users_that_the_admin_changes_are_recorded() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("model", ["user", "group"])
-def test_people_who_are_removed_together_are_recorded_each(model: str) -> None:
+def test_people_who_are_removed_together_are_recorded_each(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     administrator = User.objects.create_superuser("ada")
     rows = [(User if model == "user" else Group).objects.create(**{"username" if model == "user" else "name": name}) for name in ("one", "two")]
     person = Client(headers={"host": "localhost"})
     person.force_login(administrator)
-    person.post(f"/admin/auth/{model}/", {"action": "delete_selected", "_selected_action": [row.pk for row in rows], "post": "yes"})
+    chosen = {"action": "delete_selected", "_selected_action": [row.pk for row in rows], "post": "yes"}
+    with monkeypatch.context() as patch, pytest.raises(CannotWrite):
+        patch.setattr(audit, "writers", [*audit.writers, "tests.db.test_audit.refuse_the_second"])
+        person.post(f"/admin/auth/{model}/", chosen)
+    assert type(rows[0]).objects.filter(pk__in=[row.pk for row in rows]).count() == 2 and not AuditEntry.objects.exists()
+    person.post(f"/admin/auth/{model}/", chosen)
     gone = AuditEntry.objects.filter(action__endswith=".deleted").order_by("id")
     assert [(entry.actor, entry.name) for entry in gone] == [("ada", "one"), ("ada", "two")]
     assert not type(rows[0]).objects.filter(pk__in=[row.pk for row in rows]).exists()
