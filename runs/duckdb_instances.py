@@ -73,6 +73,9 @@ def _connect(memory: int, threads: int, spill: str, home: str, spill_bytes: int 
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{memory}B",
         "threads": threads,
+        # Who computes writes. With threads for writing alone, a COPY that breaks off (a full disk, an interrupt, a failed cast) may wait for ever
+        # for one of them, which waits for a lock of that COPY; nothing interrupts it (docs/adr/0033-no-threads-for-writing-alone.md).
+        "async_threads": 0,
         "temp_directory": spill,
         # Extensions, secrets and settings of whoever runs the worker have no place in what it computes.
         "autoinstall_known_extensions": False,

@@ -296,16 +296,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-# With several, DuckDB 2.0's COPY waits for ever, now and then, for a task of its own that has failed (`TaskExecutor::DrainTasks`), and cannot be
-# interrupted: docs/files.md, "A full disk".
-ONE_THREAD = 1
 LARGE = "SELECT i AS id, md5(i::VARCHAR) AS a, sha256(i::VARCHAR) AS b FROM range(110_000) t(i)"
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet", "a.jsonl", "a.sql"])
 @pytest.mark.parametrize("mode", ["overwrite", "append"])
 def test_a_sink_on_a_full_disk_says_so_and_keeps_the_old_file(tmp_path: Path, small_disk: Path, name: str, mode: str) -> None:
-    workshop = Workshop(tmp_path, threads=ONE_THREAD)
+    workshop = Workshop(tmp_path)
     try:
         workshop.folder.rmdir()
         (small_disk / "data").mkdir()
@@ -321,7 +318,7 @@ def test_a_sink_on_a_full_disk_says_so_and_keeps_the_old_file(tmp_path: Path, sm
 
 
 def test_an_output_on_a_full_disk_fails_the_node_and_leaves_nothing(tmp_path: Path, small_disk: Path) -> None:
-    workshop = Workshop(small_disk, threads=ONE_THREAD)
+    workshop = Workshop(small_disk)
     try:
         given = Given({"query": "SELECT md5(CAST(i AS VARCHAR)) AS a FROM input, range(1_000_000) t(i)"}, ["SELECT 1 AS id"])
         with pytest.raises(TransientNodeError, match="The disk is full"):
