@@ -83,8 +83,12 @@ class Stream:
 
 
 def query_of(stream: Stream, context: NodeContext) -> Query:
-    """The stream as what a node returns."""
-    context.connection.register(VIEW, stream.reader())
+    """The stream as what a node returns. It is closed where there is nothing to return: a stop interrupts the data engine here, too."""
+    try:
+        context.connection.register(VIEW, stream.reader())
+    except BaseException:
+        stream.close()
+        raise
 
     def recover(error: duckdb.Error) -> Query:
         context.connection.unregister(VIEW)

@@ -4,7 +4,9 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 
+import duckdb
 import pytest
 
 from brokoli_site.common.errors import NodeCancelled, NodeError
@@ -12,7 +14,7 @@ from pipelines.databases.interruption import Interruption
 from pipelines.databases.opening import Opening
 from pipelines.databases.places import of_connection
 from pipelines.databases.queries import Statement
-from pipelines.databases.streaming import Stream
+from pipelines.databases.streaming import Stream, query_of
 from pipelines.nodes.base import Stop
 from pipelines.nodes.testing import Log
 from tests.contracts.workshop import Workshop
@@ -103,6 +105,30 @@ def test_a_server_s_rows_may_be_let_go_of_while_another_thread_reads_them(server
         reader.join(within(5))
         assert reader.failure is not None
     wait_for(lambda: database.others() == 0)
+
+
+def test_a_stop_between_a_query_and_its_view_leaves_no_session(workshop: Workshop, postgres_database: Database) -> None:
+    """The data engine is interrupted as often as it takes: also while it makes the view."""
+    place, kept = of_connection(postgres_database.vault().connection("db")), list[Stream]()
+    over = threading.Event()
+    with duckdb.connect() as engine:
+        interrupting = threading.Thread(target=interrupt_until, args=(engine, over))
+        interrupting.start()
+        try:
+            with pytest.raises(duckdb.InterruptException):
+                while True:
+                    kept.append(Stream(place, Opening(Stop(), workshop.engine.folders), Statement(("SELECT 1 AS a",)), Log()))
+                    query_of(kept[-1], SimpleNamespace(connection=engine))  # type: ignore[arg-type]
+                    kept.pop().close()
+        finally:
+            over.set()
+            interrupting.join()
+    wait_for(lambda: postgres_database.others() == 0, what="the session to end, although the stream is kept")
+
+
+def interrupt_until(engine: duckdb.DuckDBPyConnection, over: threading.Event) -> None:
+    while not over.is_set():
+        engine.interrupt()
 
 
 class Reader(threading.Thread):

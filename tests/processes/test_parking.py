@@ -66,7 +66,7 @@ def test_kill_9_of_everybody_while_a_run_is_parked(start_worker: StartWorker) ->
     first.kill()
     file.touch()
 
-    second = start_worker("--drain", BROKOLI_LEASE_SECONDS="2")
+    second = start_worker("--drain")
     assert second.wait(60) == 0, second.output
 
     wait_for(lambda: is_over(run), 10, "the run to end")

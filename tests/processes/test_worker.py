@@ -70,7 +70,7 @@ def test_kill_9_in_the_middle_of_a_run(start_worker: StartWorker) -> None:
     written = artifact.stat().st_mtime_ns
 
     first.kill()
-    second = start_worker("--drain", BROKOLI_LEASE_SECONDS="2")
+    second = start_worker("--drain")
 
     assert second.wait(60) == 0, second.output
     assert status_of(run) == "success"
@@ -134,7 +134,7 @@ def test_a_stopped_worker_that_wakes_after_its_lease_writes_nothing(start_worker
     frozen.wait_for(lambda: node_is(run, "n1", NodeStatus.RUNNING), what="the slow node to start")
     old_worker = Worker.objects.get().id
     frozen.signal(signal.SIGSTOP)
-    second = start_worker("--drain", BROKOLI_LEASE_SECONDS="2")
+    second = start_worker("--drain", BROKOLI_LEASE_SECONDS="6")
     assert second.wait(60) == 0, second.output
     assert status_of(run) == "success"
     entries = LogEntry.objects.filter(run=run).count()

@@ -6,6 +6,7 @@ test says.
 
 import contextlib
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from runs.tenure import Tenure
 from runs.transitions import LeaseLost
 from runs.worker import WorkerOptions, WorkerProcess
 from tests.factories import accept_run, claim_one, make_pipeline, register_worker, sql_node
+from tests.patience import within
 from tests.programs import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -115,7 +117,7 @@ def work_until_empty(opened: Resources, lease_seconds: int = 15) -> None:
         wait_for(ended.is_set, 20, f"the worker to end; active: {list(Run.objects.active().values())}")
     finally:
         worker.stop()
-        thread.join(timeout=20)
+        thread.join(within(20))
 
 
 def ends_of(run: Run) -> int:
@@ -174,7 +176,7 @@ def test_a_lone_worker_that_gave_its_run_up_takes_it_again(monkeypatch: pytest.M
 
     def wait_to_be_dropped(task: NodeTask, log: NodeLog, stop: Stop) -> None:
         if not dropped.is_set():
-            assert stop.wait(15)
+            assert stop.wait(within(15))
             dropped.set()
 
     original = queue.heartbeat
@@ -187,7 +189,7 @@ def test_a_lone_worker_that_gave_its_run_up_takes_it_again(monkeypatch: pytest.M
     monkeypatch.setattr(queue, "heartbeat", silent)
     run = accept_run()
 
-    work_until_empty(resources(wait_to_be_dropped), lease_seconds=1)
+    work_until_empty(resources(wait_to_be_dropped), math.ceil(within(1)))
 
     run.refresh_from_db()
     assert (run.status, run.deaths, ends_of(run)) == ("success", 0, 1)
@@ -414,15 +416,15 @@ def test_a_worker_whose_lease_ran_out_unseen_takes_its_runs_anew(monkeypatch: py
 
     def work(task: NodeTask, log: NodeLog, stop: Stop) -> None:
         executing.set()
-        assert late.wait(10)
+        assert late.wait(within(10))
         if not Run.objects.filter(epoch__gt=1).exists():
-            assert stop.wait(10), "nobody stopped it"
+            assert stop.wait(within(10)), "nobody stopped it"
         connection.close()
 
     monkeypatch.setattr(Tenure, "renew", freeze_once)
     run = accept_run()
 
-    work_until_empty(resources(work), lease_seconds=1)
+    work_until_empty(resources(work), math.ceil(within(1)))
 
     run.refresh_from_db()
     assert (run.status, run.epoch, run.deaths, ends_of(run)) == ("success", 2, 0, 1)
@@ -452,10 +454,10 @@ def test_a_node_that_heeds_no_stop_does_not_outlive_the_grace(monkeypatch: pytes
     try:
         wait_for(lambda: run.node_runs.filter(status=NodeStatus.RUNNING).exists(), what="the node to start")
         worker.stop()
-        thread.join(timeout=20)
+        thread.join(within(20))
     finally:
         free.set()
-        thread.join(timeout=20)
+        thread.join(within(20))
 
     assert exits == [(1, "pending")]
 
