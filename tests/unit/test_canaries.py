@@ -31,3 +31,12 @@ def test_a_canary_is_found_in_any_spelling_and_wherever_it_was_cut() -> None:
         for lead in range(9):
             assert watch.seen("." * lead + cut), cut
     assert watch.seen(b"\xff\xfe" + binary) and watch.seen("nothing of theirs " * 1000 + canary("another") + "0123456789abcdef" * 1000) == []
+
+
+def test_digits_of_an_id_are_no_secret_though_letters_may_be_written_so() -> None:
+    secret = canary("one")
+    digits = secret.encode().hex()
+    watch = Watch(secret)
+    for start in range(len(digits) - 16):
+        assert watch.seen(f"request {digits[start : start + 8]}77") == []
+        assert start + 31 > len(digits) or watch.seen(f"key={digits[start : start + 31]}")
