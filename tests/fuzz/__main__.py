@@ -61,11 +61,13 @@ def _options() -> argparse.Namespace:
 def _jobs(options: argparse.Namespace) -> list[Job]:
     """The longest first.
 
-    Few requests: the administrator, behind whose rights everything lies, is asked with all that the document can be broken with, and the
-    others with a few of each call. Drawing lots goes on for whoever may do something; a stranger is shown the door whatever they send.
+    Where the requests are not enough for all, the first caller (the administrator, behind whose rights everything lies) is asked all that the
+    document can be broken with, and the others a few of each call; where there are fewer still, so is the first. Drawing lots goes on for
+    whoever may do something; a stranger is shown the door whatever they send.
     """
     callers = options.callers.split(",")
-    covering = [name for name in callers if name == callers[0] or options.requests >= _COVERED * len(callers)]
+    thorough = len(callers) if options.requests >= _COVERED * len(callers) else min(1, options.requests // _COVERED)
+    covering = callers[:thorough]
     left = max(0, options.requests - _COVERED * len(covering))
     first, others = callers[0], [name for name in callers[1:] if name != "stranger" or name not in covering]
     # The first draws as many as all others together.
