@@ -257,5 +257,8 @@ def test_the_audit_log_says_what_was_changed_here_from_what() -> None:
     }
     assert {"field": "roles", "before": ["editor"]} in told["user.deleted"]
     assert told["role.created"] == [{"field": "name", "after": "made"}, {"field": "permissions", "after": ["runs.view"]}]
-    assert [change["field"] for change in told["role.updated"]] == ["name", "permissions"]
+    assert told["role.updated"] == [
+        {"field": "name", "before": "made", "after": "kept"},
+        {"field": "permissions", "before": ["runs.view"], "after": []},
+    ]
     assert {"field": "name", "before": "kept"} in told["role.deleted"]
