@@ -69,7 +69,7 @@ chaos: $(DEVELOPMENT) ## Kill workers at random under RUNS (1000) runs and prove
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(DEVELOPMENT) ## Ask every call what its OpenAPI document allows, and what not, as each role: REQUESTS (20000), SECONDS, DATABASE, SEED, CALLERS, OPERATIONS.
-	@$(PYTEST) tests/fuzz/test_parsers.py --hypothesis-profile=fuzz $(if $(SEED),--hypothesis-seed $(SEED))
+	@$(PYTEST) -m hypothesis tests/db tests/fuzz tests/unit --hypothesis-profile=fuzz $(if $(SEED),--hypothesis-seed $(SEED))
 	@$(BIN)/python -m tests.fuzz $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(DATABASE),--database $(DATABASE)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(CALLERS),--callers $(CALLERS)) $(if $(OPERATIONS),--operations '$(OPERATIONS)') $(if $(VERBOSE),--verbose)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+import hypothesis
 import pytest
 from django.conf import settings
 
@@ -15,6 +16,11 @@ from tests.contracts.workshop import kept_workshop, workshop  # noqa: F401 - fix
 from tests.node_types import stub_types  # noqa: F401 - a fixture for all
 from tests.programs import Program, Server, environment, free_port
 from tests.servers import loopback_allowed, mariadb_database, mariadb_target, postgres_database, postgres_target  # noqa: F401 - fixtures for all
+
+# The same cases each time: who sees one fail has changed what failed. Others are looked for by `make fuzz`, and three times as many.
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.register_profile("fuzz", derandomize=False, max_examples=300)
+hypothesis.settings.load_profile("fixed")
 
 
 class StartWorker(Protocol):
