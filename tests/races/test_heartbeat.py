@@ -44,6 +44,7 @@ def next_beat(after: int) -> int:
     return wait_for(lambda: beats() > after and beats(), what="a beat")
 
 
+@pytest.mark.slow
 def test_a_beat_that_waited_for_the_lock_counts_from_its_last_try(resources: Callable[..., Resources]) -> None:  # noqa: F811
     lease_seconds = math.ceil(within(3))
     burst_seconds = lease_seconds / 2  # of which a beat waits for more than half: five begin a lease

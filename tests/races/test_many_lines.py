@@ -20,6 +20,7 @@ from tests.races.test_database_away import resources, work_until_empty  # noqa: 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.mark.slow
 def test_ten_thousand_lines_a_second(resources: Callable[..., Resources]) -> None:  # noqa: F811
     written: dict[str, int] = {}
     lease_seconds = math.ceil(within(3))
